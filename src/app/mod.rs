@@ -1,0 +1,1 @@
+//! Wiring, the clock, the environment, exit codes.

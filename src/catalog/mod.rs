@@ -1,0 +1,1 @@
+//! Manifests, journal and lease as records over a store.

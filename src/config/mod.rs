@@ -1,0 +1,1 @@
+//! Text and environment to a valid [`Config`], or every problem at once.

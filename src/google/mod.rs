@@ -1,0 +1,1 @@
+//! Clients of Google's services over one auth, one retry, one error.

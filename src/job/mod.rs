@@ -1,0 +1,1 @@
+//! Backup, restore, verify and the other jobs: plan to saga.

@@ -1,0 +1,8 @@
+//! The field's words as types. Knows nothing of files, clocks, networks or configuration.
+
+mod failure;
+mod names;
+pub mod schema;
+
+pub use failure::Failure;
+pub use names::{DatasetId, InvalidName, TableId};

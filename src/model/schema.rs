@@ -1,0 +1,1 @@
+//! A table's schema as BigQuery describes it (`TableSchema` of its REST API).

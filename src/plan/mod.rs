@@ -1,0 +1,1 @@
+//! (config, facts, now) to plans. Pure.

@@ -1,0 +1,1 @@
+//! Plans, manifests and logs to text and JSON.

@@ -1,0 +1,1 @@
+//! Steps, their log, and the runner.

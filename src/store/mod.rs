@@ -1,0 +1,1 @@
+//! Objects behind one narrow trait.
