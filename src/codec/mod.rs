@@ -1,1 +1,8 @@
 //! Rows to bytes and back: Avro, Parquet, JSON Lines, CSV; row JSON, fingerprints, digests.
+//!
+//! Works over `std::io` traits and memory only. Does not know where bytes lie or who asks for them.
+
+pub mod arrow_schema;
+mod error;
+
+pub use error::CodecError;

@@ -43,8 +43,8 @@ impl DatasetId {
         if !project_ok {
             return Err(InvalidName { what: "project", text: project.into(), hint: PROJECT_HINT });
         }
-        let dataset_ok = (1..=1024).contains(&dataset.len())
-            && dataset.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let dataset_ok =
+            (1..=1024).contains(&dataset.len()) && dataset.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         if !dataset_ok {
             return Err(InvalidName { what: "dataset", text: dataset.into(), hint: DATASET_HINT });
         }
@@ -64,9 +64,9 @@ impl DatasetId {
     pub fn table(&self, table: &str) -> Result<TableId, InvalidName> {
         // https://cloud.google.com/bigquery/docs/tables#table_naming: Unicode categories L, M, N, Pc, Pd, Zs.
         let ok = (1..=1024).contains(&table.len())
-            && table.chars().all(|c| {
-                c.is_alphanumeric() || matches!(c, '_' | '-' | ' ') || (!c.is_ascii() && !c.is_control())
-            });
+            && table
+                .chars()
+                .all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | ' ') || (!c.is_ascii() && !c.is_control()));
         if !ok {
             return Err(InvalidName { what: "table", text: table.into(), hint: TABLE_HINT });
         }
