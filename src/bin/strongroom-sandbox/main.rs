@@ -1,1 +1,3 @@
+mod bigquery;
+
 fn main() {}

@@ -1,0 +1,3 @@
+//! The sandbox's BigQuery.
+
+pub mod sql;
