@@ -1,3 +1,164 @@
-mod bigquery;
+//! `strongroom-sandbox`: a local Google for tests, drills and demonstrations. This file starts and stops it.
 
-fn main() {}
+#![allow(dead_code, unused_imports, reason = "the services are being built; remove before the first release")]
+
+mod admin;
+mod bigquery;
+mod core;
+mod page;
+mod scheduler;
+mod secrets;
+mod sheets;
+mod storage;
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::response::{IntoResponse, Response};
+use axum::serve::ListenerExt;
+use clap::Parser;
+
+use crate::core::{ApiError, Options, Sandbox};
+
+/// A local Google: BigQuery, Cloud Storage, Sheets, Cloud Scheduler and Secret Manager on one port.
+#[derive(Debug, Parser)]
+#[command(name = "strongroom-sandbox", version, about, after_long_help = HELP)]
+struct Args {
+    /// Where all state is kept; created when absent. It survives restarts and kills.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// The port to listen on; 0 takes any free one.
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// The address to listen on. Nothing is authenticated here: anything but loopback opens the data to others.
+    #[arg(long, default_value = "127.0.0.1")]
+    host: IpAddr,
+    /// Sets the sandbox's clock, RFC 3339; it runs on from there. Without it the clock goes on as it was left.
+    #[arg(long, value_name = "RFC3339")]
+    clock: Option<jiff::Timestamp>,
+    /// The project that is assumed where a request names none.
+    #[arg(long, default_value = "demo-project")]
+    project: String,
+    /// Lets Cloud Scheduler jobs call other machines than this one.
+    #[arg(long)]
+    allow_external_targets: bool,
+}
+
+const HELP: &str = "\
+Emulated: BigQuery v2 REST (datasets, tables, jobs, queries, load, extract, copy, snapshots), Cloud Storage (JSON API, \
+uploads of all kinds, batches, the common XML-style calls, lifecycle, holds, retention, soft delete), Sheets v4 values, \
+Cloud Scheduler v1 (jobs fire by the sandbox's clock), Secret Manager v1.
+
+Not emulated: authentication and permissions (every request is let in), quotas, prices, latency, gRPC, BigQuery's \
+Storage Read and Write APIs, Sheets formulas and formats. docs/sandbox.md lists it method by method.
+
+Administration: GET /_sandbox/health, GET|PUT /_sandbox/clock, GET|DELETE /_sandbox/requests, and a page at /.";
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("SANDBOX_LOG")
+                .unwrap_or_else(|_| "warn,sqlparser=error".into()),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    // DataFusion's planner recurses deeply in debug builds.
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(16 << 20).build();
+    let result = match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(run(args));
+            runtime.shutdown_timeout(Duration::from_secs(2));
+            result
+        }
+        Err(e) => Err(format!("cannot start: {e}")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("strongroom-sandbox: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> Result<(), String> {
+    let options = Options { project: args.project, allow_external_targets: args.allow_external_targets };
+    let sandbox = Sandbox::open(&args.data, options).map_err(|e| e.message)?;
+    if let Some(clock) = args.clock {
+        sandbox.set_clock_us(clock.as_microsecond()).map_err(|e| e.message)?;
+    }
+    let listener = tokio::net::TcpListener::bind((args.host, args.port))
+        .await
+        .map_err(|e| format!("cannot listen on {}:{}: {e}; hint: choose another --port", args.host, args.port))?;
+    let address = listener.local_addr().map_err(|e| e.to_string())?;
+    let _ = sandbox.address.set(address);
+    if !args.host.is_loopback() {
+        eprintln!(
+            "strongroom-sandbox: warning: {address} can be reached from other machines and nothing is authenticated"
+        );
+    }
+    let app = router(&sandbox);
+    let _ = sandbox.router.set(app.clone());
+    storage::start(&sandbox).map_err(|e| e.message)?;
+    scheduler::start(&sandbox);
+
+    let mut out = std::io::stdout();
+    writeln!(out, "strongroom-sandbox listening on http://{address}")
+        .and_then(|()| out.flush())
+        .map_err(|e| format!("cannot write the ready line: {e}"))?;
+
+    let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
+    let listener = listener.tap_io(|tcp| {
+        let _ = tcp.set_nodelay(true);
+    });
+    let server = axum::serve(listener, app).with_graceful_shutdown(async {
+        let _ = stopping.await;
+    });
+    let server = tokio::spawn(server.into_future());
+    wait_for_signal().await?;
+    let _ = stop.send(());
+    // Requests under way get a moment; what is on disk is sound without it.
+    let _ = tokio::time::timeout(Duration::from_secs(5), server).await;
+    Ok(())
+}
+
+/// All services on one router. BigQuery's routes come from its own module; every other path is taken apart by hand,
+/// because names may hold slashes, colons and anything percent-encoded.
+fn router(sandbox: &Arc<Sandbox>) -> Router {
+    let dispatcher = sandbox.clone();
+    Router::new()
+        .merge(bigquery::router(sandbox))
+        .fallback(move |request: Request| dispatch(dispatcher.clone(), request))
+        .layer(DefaultBodyLimit::disable())
+        .layer(axum::middleware::from_fn_with_state(sandbox.clone(), core::gate::gate))
+}
+
+async fn dispatch(sandbox: Arc<Sandbox>, request: Request) -> Response {
+    let path = request.uri().path();
+    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default().to_string();
+    let result: Result<Response, ApiError> = match first.as_str() {
+        "_sandbox" => admin::serve(&sandbox, request).await,
+        "" if request.method() == axum::http::Method::GET => page::serve(&sandbox),
+        "v4" => sheets::serve(&sandbox, request).await,
+        "v1" if path.contains("/secrets") => secrets::serve(&sandbox, request).await,
+        "v1" => scheduler::serve(&sandbox, request).await,
+        _ => storage::serve(&sandbox, request).await,
+    };
+    result.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn wait_for_signal() -> Result<(), String> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).map_err(|e| format!("cannot wait for signals: {e}"))?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        result = tokio::signal::ctrl_c() => result.map_err(|e| format!("cannot wait for signals: {e}")),
+    }
+}

@@ -1,0 +1,163 @@
+//! The gate in front of every service: bounds and unpacks request bodies, writes the request log, cuts partial
+//! responses. Knows which requests carry bulk data (those stream through untouched), no service's meaning.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use serde_json::Value;
+
+use super::fields::Selector;
+use super::http::header;
+use super::log::{self, Entry, LOGGED_BODY_BYTES, LogAs};
+use super::{ApiError, Params, Sandbox};
+
+/// The largest body of a request that is not an upload.
+pub const MAX_BODY_BYTES: usize = 64 << 20;
+/// The largest answer that a partial response is cut from.
+const MAX_CUT_BYTES: usize = 256 << 20;
+
+/// The middleware around the whole router.
+pub async fn gate(State(sandbox): State<Arc<Sandbox>>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let time = sandbox.clock.rfc3339();
+    let method = request.method().to_string();
+    let path = request.uri().path().to_string();
+    let query = request.uri().query().unwrap_or_default().to_string();
+    let user_agent = header(request.headers(), "user-agent").map(str::to_string);
+    let params = Params::parse(Some(&query));
+    let (response, body) = match admit(request, &params).await {
+        Ok((request, body)) => (next.run(request).await, body),
+        Err(e) => (e.into_response(), None),
+    };
+    let mut response = match cut(response, &params, &path).await {
+        Ok(response) => response,
+        Err(e) => e.into_response(),
+    };
+    if path.starts_with("/_sandbox") || path == "/" || path == "/favicon.ico" {
+        return response;
+    }
+    let (service, derived) = log::name_of(&method, &path, &params);
+    let said = response.extensions_mut().remove::<LogAs>().unwrap_or_default();
+    let name = said.name.unwrap_or(derived);
+    let mutating = said.mutating.unwrap_or_else(|| log::is_mutating(&method, &name));
+    sandbox.log.append(Entry {
+        seq: 0,
+        time,
+        service: service.into(),
+        status: response.status().as_u16(),
+        duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        mutating,
+        body,
+        name,
+        method,
+        path,
+        query,
+        user_agent,
+    });
+    response
+}
+
+/// Whether the body is data to be stored, as opposed to a request that describes something.
+fn carries_data(request: &Request, params: &Params) -> bool {
+    let path = request.uri().path();
+    let upload = path.starts_with("/upload/") || path.starts_with("/resumable/");
+    let starts_resumable = params.get("uploadType") == Some("resumable")
+        && request.method() == axum::http::Method::POST
+        && params.get("upload_id").is_none();
+    if upload {
+        return !starts_resumable;
+    }
+    // XML-style: PUT /BUCKET/OBJECT. None of the JSON APIs begins like this.
+    request.method() == axum::http::Method::PUT && !is_api(path)
+}
+
+/// Whether the path belongs to a JSON API (and not to a bucket's name, XML-style).
+pub fn is_api(path: &str) -> bool {
+    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    matches!(
+        first,
+        "" | "bigquery"
+            | "storage"
+            | "upload"
+            | "download"
+            | "resumable"
+            | "batch"
+            | "v1"
+            | "v4"
+            | "projects"
+            | "_sandbox"
+    ) || first.starts_with('$')
+}
+
+/// Reads the bodies that are not data: bounded, unpacked when gzipped, and a copy for the log.
+async fn admit(request: Request, params: &Params) -> Result<(Request, Option<Value>), ApiError> {
+    if carries_data(&request, params) {
+        return Ok((request, None));
+    }
+    let (mut parts, body) = request.into_parts();
+    let too_large =
+        || ApiError::new(413, "uploadTooLarge", format!("Request is too large; the bound is {MAX_BODY_BYTES} bytes."));
+    let mut bytes = to_bytes(body, MAX_BODY_BYTES).await.map_err(|e| {
+        // axum hides the kind of this error: a broken connection reads the same as a body over the bound.
+        if e.to_string().contains("limit") {
+            too_large()
+        } else {
+            ApiError::invalid(format!("the request's body broke off: {e}"))
+        }
+    })?;
+    if header(&parts.headers, "content-encoding") == Some("gzip") {
+        bytes = gunzip(&bytes).ok_or_else(|| ApiError::invalid("the request's body is no valid gzip"))?;
+        parts.headers.remove(CONTENT_ENCODING);
+        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    }
+    let logged = if !bytes.is_empty() && bytes.len() <= LOGGED_BODY_BYTES {
+        serde_json::from_slice::<Value>(&bytes).ok().map(redact)
+    } else {
+        None
+    };
+    Ok((Request::from_parts(parts, Body::from(bytes)), logged))
+}
+
+/// Secret payloads do not belong into a log, not even into that of a sandbox.
+fn redact(mut body: Value) -> Value {
+    if let Some(data) = body.pointer_mut("/payload/data") {
+        *data = Value::from("REDACTED");
+    }
+    body
+}
+
+fn gunzip(bytes: &Bytes) -> Option<Bytes> {
+    let mut out = Vec::new();
+    let bound = MAX_BODY_BYTES as u64 + 1;
+    flate2::read::MultiGzDecoder::new(bytes.as_ref()).take(bound).read_to_end(&mut out).ok()?;
+    (out.len() <= MAX_BODY_BYTES).then(|| out.into())
+}
+
+/// Applies `fields=` to a successful JSON answer.
+async fn cut(response: Response, params: &Params, path: &str) -> Result<Response, ApiError> {
+    let Some(fields) = params.get("fields").or_else(|| params.get("$fields")) else { return Ok(response) };
+    let is_media = params.get("alt") == Some("media") || path.starts_with("/download/");
+    if !response.status().is_success() || is_media || !is_json(response.headers()) {
+        return Ok(response);
+    }
+    let selector = Selector::parse(fields)?;
+    let (mut parts, body) = response.into_parts();
+    let bytes = to_bytes(body, MAX_CUT_BYTES).await.map_err(|e| ApiError::internal(e.to_string()))?;
+    let Ok(value) = serde_json::from_slice::<Value>(&bytes) else {
+        return Ok(Response::from_parts(parts, Body::from(bytes)));
+    };
+    let cut = serde_json::to_vec(&selector.apply(&value)).map_err(|e| ApiError::internal(e.to_string()))?;
+    parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(cut.len()));
+    Ok(Response::from_parts(parts, Body::from(cut)))
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).is_some_and(|v| v.starts_with("application/json"))
+}
