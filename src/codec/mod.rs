@@ -3,6 +3,9 @@
 //! Works over `std::io` traits and memory only. Does not know where bytes lie or who asks for them.
 
 pub mod arrow_schema;
+pub mod digest;
 mod error;
+pub mod farm;
+pub mod value;
 
 pub use error::CodecError;

@@ -1,0 +1,218 @@
+//! Size, CRC32C and SHA-256 of a stream of bytes, taken in one pass.
+
+use std::fmt;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// What identifies the contents of an object.
+///
+/// In JSON the CRC32C is written as Cloud Storage writes it (base64 of the big-endian bytes), the SHA-256 in hex.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Digests {
+    pub size_bytes: u64,
+    #[serde(serialize_with = "write_crc32c", deserialize_with = "read_crc32c")]
+    pub crc32c: u32,
+    #[serde(serialize_with = "write_sha256", deserialize_with = "read_sha256")]
+    pub sha256: [u8; 32],
+}
+
+/// Takes digests while bytes pass by.
+#[derive(Clone)]
+pub struct Digester {
+    size_bytes: u64,
+    crc32c: u32,
+    sha256: Context,
+}
+
+/// A reader or writer that takes the digests of what passes through it.
+pub struct Digesting<T> {
+    inner: T,
+    digester: Digester,
+}
+
+impl Digests {
+    /// The digests of bytes in memory.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut digester = Digester::new();
+        digester.update(bytes);
+        digester.finish()
+    }
+
+    /// The CRC32C as Cloud Storage writes it: base64 of the big-endian bytes.
+    pub fn crc32c_base64(&self) -> String {
+        crc32c_to_base64(self.crc32c)
+    }
+
+    pub fn sha256_hex(&self) -> String {
+        hex(&self.sha256)
+    }
+}
+
+impl Digester {
+    pub fn new() -> Self {
+        Self { size_bytes: 0, crc32c: 0, sha256: Context::new(&SHA256) }
+    }
+
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.size_bytes += bytes.len() as u64;
+        self.crc32c = crc32c::crc32c_append(self.crc32c, bytes);
+        self.sha256.update(bytes);
+    }
+
+    /// Bytes seen so far.
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    pub fn finish(self) -> Digests {
+        let mut sha256 = [0; 32];
+        sha256.copy_from_slice(self.sha256.finish().as_ref());
+        Digests { size_bytes: self.size_bytes, crc32c: self.crc32c, sha256 }
+    }
+}
+
+impl Default for Digester {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Digester {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Digester").field("size_bytes", &self.size_bytes).finish_non_exhaustive()
+    }
+}
+
+impl<T> Digesting<T> {
+    pub fn new(inner: T) -> Self {
+        Self { inner, digester: Digester::new() }
+    }
+
+    pub fn size_bytes(&self) -> u64 {
+        self.digester.size_bytes
+    }
+
+    /// The reader or writer itself, and the digests of what passed.
+    pub fn finish(self) -> (T, Digests) {
+        (self.inner, self.digester.finish())
+    }
+}
+
+impl<T: std::io::Write> std::io::Write for Digesting<T> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.digester.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl<T: std::io::Read> std::io::Read for Digesting<T> {
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.inner.read(bytes)?;
+        self.digester.update(&bytes[..read]);
+        Ok(read)
+    }
+}
+
+/// Cloud Storage's spelling of a CRC32C.
+pub fn crc32c_to_base64(crc32c: u32) -> String {
+    STANDARD.encode(crc32c.to_be_bytes())
+}
+
+/// Reads Cloud Storage's spelling of a CRC32C.
+pub fn crc32c_from_base64(text: &str) -> Option<u32> {
+    let bytes = STANDARD.decode(text).ok()?;
+    Some(u32::from_be_bytes(bytes.try_into().ok()?))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |n: u8| char::from(DIGITS[usize::from(n & 15)]);
+    bytes.iter().flat_map(|b| [digit(b >> 4), digit(*b)]).collect()
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let text = text.as_bytes();
+    if text.len() != 64 {
+        return None;
+    }
+    let digit = |c: u8| char::from(c).to_digit(16).map(|d| d as u8);
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(bytes)
+}
+
+fn write_crc32c<S: Serializer>(crc32c: &u32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&crc32c_to_base64(*crc32c))
+}
+
+fn read_crc32c<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    crc32c_from_base64(&text).ok_or_else(|| D::Error::custom("a CRC32C is the base64 of four bytes"))
+}
+
+fn write_sha256<S: Serializer>(sha256: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&hex(sha256))
+}
+
+fn read_sha256<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
+    let text = String::deserialize(deserializer)?;
+    unhex(&text).ok_or_else(|| D::Error::custom("a SHA-256 is 64 hexadecimal digits"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    // SHA-256 of "abc": FIPS 180-2, B.1. CRC32C of "123456789": RFC 3720, B.4 (as the check value 0xe3069283).
+    const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    #[test]
+    fn known_values() {
+        assert_eq!(Digests::of(b"abc").sha256_hex(), ABC);
+        let digests = Digests::of(b"123456789");
+        assert_eq!(digests.crc32c, 0xe306_9283);
+        assert_eq!(digests.crc32c_base64(), "4waSgw==");
+        assert_eq!(crc32c_from_base64("4waSgw=="), Some(0xe306_9283));
+        assert_eq!(crc32c_from_base64("4waS"), None);
+    }
+
+    #[test]
+    fn pieces_and_the_whole_agree() {
+        let bytes: Vec<u8> = (0..100_000_u32).map(|n| (n * 7 + n / 256) as u8).collect();
+        let mut digester = Digester::new();
+        for piece in bytes.chunks(777) {
+            digester.update(piece);
+        }
+        assert_eq!(digester.finish(), Digests::of(&bytes));
+        let mut writer = Digesting::new(Vec::new());
+        writer.write_all(&bytes).unwrap();
+        let (written, digests) = writer.finish();
+        assert_eq!((written.len(), digests), (bytes.len(), Digests::of(&bytes)));
+        let mut reader = Digesting::new(bytes.as_slice());
+        reader.read_to_end(&mut Vec::new()).unwrap();
+        assert_eq!(reader.finish().1, digests);
+    }
+
+    #[test]
+    fn json_goes_there_and_back() {
+        let digests = Digests::of(b"abc");
+        let text = serde_json::to_string(&digests).unwrap();
+        assert_eq!(text, format!(r#"{{"size_bytes":3,"crc32c":"Nks/tw==","sha256":"{ABC}"}}"#));
+        assert_eq!(serde_json::from_str::<Digests>(&text).unwrap(), digests);
+        assert!(serde_json::from_str::<Digests>(&text.replace("ba78", "ba7")).is_err());
+    }
+}
