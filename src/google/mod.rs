@@ -1,1 +1,61 @@
-//! Clients of Google's services over one auth, one retry, one error.
+//! One client per Google service over one auth (`auth.rs`), one retry (`retry.rs`) and one error (`error.rs`).
+//! Does not know backups, plans or where the program's settings come from.
+
+mod auth;
+pub mod bigquery;
+mod error;
+mod rest;
+mod retry;
+
+use std::sync::Arc;
+
+use crate::model::Failure;
+pub use auth::Credentials;
+pub use bigquery::BigQuery;
+pub use retry::RetryPolicy;
+
+/// How to reach Google.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// One address for all services, e.g. `http://127.0.0.1:9050`; `None` for Google's own.
+    pub endpoint: Option<String>,
+    pub credentials: Credentials,
+    pub retry: RetryPolicy,
+    /// Sent with every call of the REST client.
+    pub user_agent: String,
+}
+
+/// The clients. Cheap to clone: all share one connection pool per client.
+#[derive(Clone)]
+pub struct Google {
+    pub bigquery: BigQuery,
+}
+
+impl Google {
+    /// Builds the clients; sends nothing yet.
+    ///
+    /// # Errors
+    /// `Invalid` for an endpoint or key that cannot be read, `Denied` when no credentials are found.
+    pub async fn connect(settings: Settings) -> Result<Self, Failure> {
+        let credentials = settings.credentials.build(&auth::CLOUD_SCOPES)?;
+        let retry = Arc::new(settings.retry.clone());
+        let http = reqwest::Client::builder()
+            .user_agent(&settings.user_agent)
+            .connect_timeout(rest::CONNECT_TIMEOUT)
+            // A redirect would carry the token to where the server points.
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|error| Failure::Invalid { object: "http client".into(), message: error.to_string() })?;
+        let endpoint = settings.endpoint.as_deref().map(|text| text.trim_end_matches('/').to_string());
+        let base = |own: &str| endpoint.clone().unwrap_or_else(|| own.to_string());
+
+        let rest = rest::Rest::new(http.clone(), &base(bigquery::HOST), credentials.clone(), retry.clone())?;
+        let bigquery = BigQuery::connect(rest, endpoint.as_deref(), credentials.clone()).await?;
+        Ok(Self { bigquery })
+    }
+}
+
+/// What Google's own crates say when a client cannot be built.
+fn client_failure(service: &str, error: &google_cloud_gax::client_builder::Error) -> Failure {
+    Failure::Invalid { object: format!("{service} client"), message: error.to_string() }
+}

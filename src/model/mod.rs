@@ -3,6 +3,8 @@
 mod failure;
 mod names;
 pub mod schema;
+mod secret;
 
 pub use failure::Failure;
 pub use names::{DatasetId, InvalidName, TableId};
+pub use secret::Secret;

@@ -1,0 +1,247 @@
+//! Google's errors as `Failure`, mapped once, by HTTP status and reason. Does not know which service answered,
+//! only the object that the call was about.
+//!
+//! The status alone is not enough: BigQuery's 403 is a rate limit (repeat), a used-up quota (do not) or a missing
+//! permission (do not). <https://cloud.google.com/bigquery/docs/error-messages>,
+//! <https://cloud.google.com/storage/docs/json_api/v1/status-codes>
+
+use std::time::Duration;
+
+use google_cloud_gax::error::rpc::{Code, StatusDetails};
+use http::HeaderMap;
+use serde_json::Value;
+
+use crate::model::Failure;
+
+/// A failed attempt: what it means, and what is known of its effect.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Fault {
+    pub failure: Failure,
+    pub effect: Known,
+    /// What the server asked for in `Retry-After`.
+    pub retry_after: Option<Duration>,
+}
+
+/// What is known of a failed attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// The service refused for good: repeating gives the same answer.
+    Refused,
+    /// The service refused for now, before doing anything (rate limit, no connection).
+    NotDone,
+    /// The service may or may not have done it (5xx, timeout, a connection lost after sending).
+    Perhaps,
+}
+
+/// One answered error: status, the first reason, and the message.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Answer {
+    pub status: u16,
+    pub reason: String,
+    pub message: String,
+}
+
+impl Fault {
+    pub(crate) fn refused(failure: Failure) -> Self {
+        Self { failure, effect: Known::Refused, retry_after: None }
+    }
+
+    fn transient(object: &str, message: String, effect: Known, retry_after: Option<Duration>) -> Self {
+        Self { failure: Failure::Transient { object: object.into(), message }, effect, retry_after }
+    }
+
+    /// An HTTP answer that is no success.
+    pub(crate) fn from_answer(object: &str, answer: &Answer, headers: &HeaderMap) -> Self {
+        let (failure, effect) = classify(object, answer);
+        Self { failure, effect, retry_after: retry_after(headers) }
+    }
+
+    /// An HTTP answer that is no success, from its raw body.
+    pub(crate) fn from_http(object: &str, status: u16, headers: &HeaderMap, body: &[u8]) -> Self {
+        Self::from_answer(object, &parse_answer(status, body), headers)
+    }
+
+    /// A request that got no answer.
+    pub(crate) fn from_reqwest(object: &str, error: &reqwest::Error) -> Self {
+        let message = chain(error);
+        if error.is_builder() {
+            return Self::refused(Failure::Invalid { object: object.into(), message });
+        }
+        let effect = if error.is_connect() { Known::NotDone } else { Known::Perhaps };
+        Self::transient(object, message, effect, None)
+    }
+
+    /// An error of one of Google's own crates.
+    pub(crate) fn from_gax(object: &str, error: &google_cloud_gax::error::Error) -> Self {
+        let none = HeaderMap::new();
+        let headers = error.http_headers().unwrap_or(&none);
+        if let Some(status) = error.status() {
+            let reason = status.details.iter().find_map(|detail| match detail {
+                StatusDetails::ErrorInfo(info) if !info.reason.is_empty() => Some(info.reason.clone()),
+                _ => None,
+            });
+            let answer = Answer {
+                status: error.http_status_code().unwrap_or_else(|| status_of_code(status.code)),
+                reason: reason.unwrap_or_default(),
+                message: status.message.clone(),
+            };
+            return Self::from_answer(object, &answer, headers);
+        }
+        if let Some(status) = error.http_status_code() {
+            let body = error.http_payload().map_or(&[][..], |bytes| bytes.as_ref());
+            return Self::from_http(object, status, headers, body);
+        }
+        let message = chain(error);
+        let object = object.to_string();
+        if error.is_authentication() {
+            // Before the call was sent. A metadata server that is briefly away is worth a repeat.
+            return match find_in_chain::<google_cloud_gax::error::CredentialsError>(error) {
+                Some(inner) if inner.is_transient() => Self::transient(&object, message, Known::NotDone, None),
+                _ => Self::refused(denied_by_credentials(object, &message)),
+            };
+        }
+        if error.is_binding() || error.is_serialization() {
+            return Self::refused(Failure::Invalid { object, message });
+        }
+        if error.is_deserialization() {
+            // The call was answered with success, in a form that the crate does not read.
+            return Self::refused(Failure::Corrupt { object, message: format!("unreadable answer: {message}") });
+        }
+        let effect = if error.is_connect() { Known::NotDone } else { Known::Perhaps };
+        Self::transient(&object, message, effect, None)
+    }
+
+    /// An error while getting a token.
+    pub(crate) fn from_credentials(object: &str, error: &google_cloud_gax::error::CredentialsError) -> Self {
+        let message = chain(error);
+        if error.is_transient() {
+            Self::transient(object, message, Known::NotDone, None)
+        } else {
+            Self::refused(denied_by_credentials(object.into(), &message))
+        }
+    }
+}
+
+/// What a finished job's `errorResult` means.
+pub(crate) fn job_failure(object: &str, reason: &str, message: &str) -> Failure {
+    let answer = Answer { status: 400, reason: reason.into(), message: message.into() };
+    classify(object, &answer).0
+}
+
+/// The status and reason as a failure, and whether the call may have had its effect.
+pub(crate) fn classify(object: &str, answer: &Answer) -> (Failure, Known) {
+    let object = object.to_string();
+    let message = text_of(answer);
+    match answer.reason.as_str() {
+        "rateLimitExceeded"
+        | "userRateLimitExceeded"
+        | "jobRateLimitExceeded"
+        | "RATE_LIMIT_EXCEEDED"
+        | "tableUnavailable" => (Failure::Transient { object, message }, Known::NotDone),
+        "backendError" | "internalError" | "jobBackendError" | "jobInternalError" | "badGateway" | "timeout" => {
+            (Failure::Transient { object, message }, Known::Perhaps)
+        }
+        "quotaExceeded" | "dailyLimitExceeded" | "billingNotEnabled" | "billingTierLimitExceeded" => {
+            let message =
+                format!("{message}; hint: the project's quota or billing stands in the way; raise it or wait");
+            (Failure::Denied { object, message }, Known::Refused)
+        }
+        "accessDenied" | "forbidden" | "insufficientPermissions" | "blocked" | "IAM_PERMISSION_DENIED" => {
+            (Failure::Denied { object, message }, Known::Refused)
+        }
+        "duplicate" | "alreadyExists" => (Failure::Exists { object, message }, Known::Refused),
+        // "conflict": a bucket of this name exists (storage), or an update raced with another one (bigquery).
+        "notFound" => (Failure::NotFound { object, message }, Known::Refused),
+        "conditionNotMet" | "resourceInUse" | "stopped" | "retentionPolicyNotMet" | "objectUnderActiveHold" => {
+            (Failure::Precondition { object, message }, Known::Refused)
+        }
+        _ => match answer.status {
+            401 | 403 => (Failure::Denied { object, message }, Known::Refused),
+            404 | 410 => (Failure::NotFound { object, message }, Known::Refused),
+            409 => (Failure::Exists { object, message }, Known::Refused),
+            412 | 304 => (Failure::Precondition { object, message }, Known::Refused),
+            429 => (Failure::Transient { object, message }, Known::NotDone),
+            408 | 500..=599 => (Failure::Transient { object, message }, Known::Perhaps),
+            _ => (Failure::Invalid { object, message }, Known::Refused),
+        },
+    }
+}
+
+/// Reads `{"error": {"code", "message", "errors": [{"reason", ..}], "details": [{"reason"}]}}`, or keeps a part of the text.
+pub(crate) fn parse_answer(status: u16, body: &[u8]) -> Answer {
+    let parsed: Option<Value> = serde_json::from_slice(body).ok();
+    let error = parsed.as_ref().and_then(|value| value.get("error"));
+    let Some(error) = error.filter(|error| error.is_object()) else {
+        let text = String::from_utf8_lossy(&body[..body.len().min(500)]).trim().to_string();
+        return Answer { status, reason: String::new(), message: text };
+    };
+    let first = |list: &str| {
+        let items = error.get(list).and_then(Value::as_array)?;
+        items.iter().find_map(|item| item.get("reason").and_then(Value::as_str)).map(str::to_string)
+    };
+    Answer {
+        status,
+        reason: first("errors").or_else(|| first("details")).unwrap_or_default(),
+        message: error.get("message").and_then(Value::as_str).unwrap_or_default().to_string(),
+    }
+}
+
+fn text_of(answer: &Answer) -> String {
+    let Answer { status, reason, message } = answer;
+    let message = if message.is_empty() { "no message" } else { message.as_str() };
+    if reason.is_empty() { format!("{message} (HTTP {status})") } else { format!("{message} ({reason})") }
+}
+
+fn denied_by_credentials(object: String, message: &str) -> Failure {
+    let hint = "hint: check the service account's key, or run `gcloud auth application-default login`";
+    Failure::Denied { object, message: format!("no token: {message}; {hint}") }
+}
+
+/// `Retry-After` in seconds. Google sends seconds; a date would need a clock, and is ignored.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("retry-after")?.to_str().ok()?;
+    text.trim().parse().ok().map(Duration::from_secs)
+}
+
+fn status_of_code(code: Code) -> u16 {
+    match code {
+        Code::InvalidArgument | Code::OutOfRange => 400,
+        Code::FailedPrecondition => 412,
+        Code::Unauthenticated => 401,
+        Code::PermissionDenied => 403,
+        Code::NotFound => 404,
+        Code::AlreadyExists => 409,
+        Code::Aborted => 409,
+        Code::ResourceExhausted => 429,
+        Code::Unimplemented => 501,
+        Code::Unavailable => 503,
+        Code::DeadlineExceeded => 504,
+        _ => 500,
+    }
+}
+
+/// An error with its causes, each said once.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+fn find_in_chain<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        if let Some(found) = cause.downcast_ref::<E>() {
+            return Some(found);
+        }
+        next = cause.source();
+    }
+    None
+}
