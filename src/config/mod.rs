@@ -1,1 +1,31 @@
-//! Text and environment to a valid [`Config`], or every problem at once.
+//! Text and environment to a valid [`Config`], or **every** problem at once, each naming its path.
+//!
+//! Knows nothing of files: the text is an argument, and so is the environment.
+
+mod interpolate;
+mod reader;
+mod valid;
+
+pub use reader::{Problem, Problems};
+pub use valid::{
+    BigQuerySource, Config, Credentials, FingerprintSetting, Google, Ingestion, Objectives, Queries, SheetsSource, Source,
+    SourceKind, Tier, TableFormat,
+};
+
+/// Reads a configuration. `environment` answers the names in `${NAME}` and `${NAME:-default}`.
+///
+/// # Errors
+/// Every problem of the text, not only the first.
+pub fn parse(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| Problems::syntax(&error, text))?;
+    let mut problems = Problems::default();
+    let table = interpolate::table(table, environment, &mut problems);
+    let config = valid::read(table, &mut problems);
+    match config {
+        Some(config) if problems.is_empty() => Ok(config),
+        _ => Err(problems),
+    }
+}
+
+#[cfg(test)]
+mod tests;

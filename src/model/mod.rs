@@ -1,10 +1,18 @@
 //! The field's words as types. Knows nothing of files, clocks, networks or configuration.
 
+mod backup_name;
 mod failure;
 mod names;
+mod pattern;
+mod period;
+mod place;
 pub mod schema;
 mod secret;
 
+pub use backup_name::{BackupName, TierName};
 pub use failure::Failure;
 pub use names::{DatasetId, InvalidName, TableId};
+pub use pattern::Pattern;
+pub use period::Period;
+pub use place::Place;
 pub use secret::Secret;

@@ -1,0 +1,80 @@
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../examples/ai-usage-analytics.toml");
+
+fn environment(name: &str) -> Option<String> {
+    match name {
+        "GOOGLE_CLOUD_PROJECT" => Some("demo-project".into()),
+        "MAPPINGS_SPREADSHEET_ID" => Some("sheet-1".into()),
+        "BACKUP_BUCKET_PREFIX" => Some("demo-backup".into()),
+        _ => None,
+    }
+}
+
+#[test]
+fn the_example_is_valid() {
+    let config = parse(EXAMPLE, &environment).unwrap();
+    assert_eq!(config.tiers.len(), 3);
+    assert_eq!(config.home.to_string(), "gs://demo-backup-daily");
+    let google = config.google.unwrap();
+    assert_eq!((google.endpoint, google.credentials), (None, Credentials::ApplicationDefault));
+    let SourceKind::BigQuery(bigquery) = &config.sources[0].kind else { panic!("{:?}", config.sources) };
+    assert_eq!(bigquery.snapshot_dataset.to_string(), "demo-project.ai_usage_analytics_snapshots");
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let text = r#"
+name = "../x"
+[google]
+project = "${NOT_SET}"
+endpoint = "not a url"
+[[source]]
+name = "warehouse"
+kind = "bigquery"
+datset = "x"
+[tiers.daily]
+keep = "30 days"
+destinations = ["ftp://x"]
+"#;
+    let problems = parse(text, &|_| None).unwrap_err();
+    let told: Vec<&str> = problems.iter().map(|p| p.path.as_str()).collect();
+    assert_eq!(
+        told,
+        [
+            "google.project",
+            "name",
+            "google.endpoint",
+            "source[0].dataset",
+            "source[0].datset",
+            "tiers.daily.keep",
+            "tiers.daily.destinations[0]",
+            "tiers"
+        ]
+        .iter()
+        .filter(|p| told.contains(p))
+        .copied()
+        .collect::<Vec<_>>(),
+        "{problems}"
+    );
+    assert!(problems.len() >= 7, "{problems}");
+    let text = problems.to_string();
+    assert!(text.contains("did you mean 'dataset'?"), "{text}");
+    assert!(text.contains("NOT_SET is not set"), "{text}");
+}
+
+#[test]
+fn a_value_of_the_environment_cannot_change_the_structure() {
+    let hostile = |name: &str| match name {
+        "GOOGLE_CLOUD_PROJECT" => Some("p\"\n[tiers.evil]".to_string()),
+        other => environment(other),
+    };
+    let problems = parse(EXAMPLE, &hostile).unwrap_err();
+    assert!(problems.iter().all(|p| !p.path.contains("evil")), "{problems}");
+}
+
+#[test]
+fn a_syntax_error_names_its_line() {
+    let problems = parse("name = \"x\"\n[google\n", &|_| None).unwrap_err();
+    assert!(problems.to_string().contains("line 2"), "{problems}");
+}

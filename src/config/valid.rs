@@ -1,0 +1,398 @@
+//! The valid configuration, and how it is read from a table.
+
+use std::collections::BTreeMap;
+
+use toml::{Table, Value};
+
+use super::reader::{Problems, Reader};
+use crate::model::{BackupName, DatasetId, Pattern, Period, Place, TierName};
+
+/// A valid configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The system's name: the first part of every backup's name.
+    pub name: String,
+    /// Where journal, lease and drill reports are kept: by default the daily tier's first destination.
+    pub home: Place,
+    pub google: Option<Google>,
+    pub sources: Vec<Source>,
+    pub ingestion: Ingestion,
+    pub tiers: BTreeMap<TierName, Tier>,
+    pub validation: Option<Queries>,
+    pub objectives: Objectives,
+    /// How many tables or objects are worked on at once.
+    pub parallel: usize,
+}
+
+/// How Google is reached.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Google {
+    pub project: String,
+    /// `None`: Google's own endpoints. Otherwise one endpoint for all services.
+    pub endpoint: Option<String>,
+    pub credentials: Credentials,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credentials {
+    ApplicationDefault,
+    Anonymous,
+    /// The path of a service account's key file.
+    File(String),
+}
+
+/// Something that is backed up.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    pub name: String,
+    pub kind: SourceKind,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum SourceKind {
+    BigQuery(BigQuerySource),
+    Sheets(SheetsSource),
+}
+
+/// A BigQuery dataset.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BigQuerySource {
+    pub dataset: DatasetId,
+    pub tables: Vec<Pattern>,
+    pub exclude: Vec<Pattern>,
+    /// Where snapshots are taken; made when it does not exist.
+    pub snapshot_dataset: DatasetId,
+    pub snapshots_kept: Period,
+    pub manual_snapshots_kept: Period,
+    pub fingerprint: FingerprintSetting,
+}
+
+/// Whether the fingerprint and the totals are computed in SQL on the snapshot (BigQuery bills the scan).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FingerprintSetting {
+    Off,
+    On,
+    /// For tables of at most so many logical bytes.
+    UpTo(u64),
+}
+
+/// Tabs of a Google Sheets spreadsheet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SheetsSource {
+    pub spreadsheet: String,
+    /// Empty: every tab.
+    pub tabs: Vec<String>,
+}
+
+/// What writes into the sources and is paused while the cut is taken.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ingestion {
+    /// `projects/P/locations/L/jobs/J` of Cloud Scheduler.
+    pub scheduler_jobs: Vec<String>,
+    pub drain_timeout: Period,
+    pub resume_within: Period,
+}
+
+/// A tier of backups.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tier {
+    pub schedule: Option<String>,
+    pub keep: Period,
+    pub format: TableFormat,
+    /// The first is the primary, the others are copies. Never empty.
+    pub destinations: Vec<Place>,
+}
+
+/// The format of a table's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TableFormat {
+    Avro,
+    Parquet,
+}
+
+impl TableFormat {
+    /// The ending of a file's name.
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Self::Avro => "avro",
+            Self::Parquet => "parquet",
+        }
+    }
+}
+
+/// Where the validation queries are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Queries {
+    /// Those of the ai_usage_analytics dataset, which come with the program.
+    Builtin,
+    /// A folder of `.sql` files, relative to the configuration's file.
+    Folder(String),
+}
+
+/// Recovery objectives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Objectives {
+    pub rto_critical: Period,
+    pub rto_full: Period,
+    pub rto_dashboards: Period,
+    pub rto_pipeline: Period,
+    pub rpo_transactions: Period,
+    pub rpo_mappings: Period,
+}
+
+pub(super) fn read(table: Table, problems: &mut Problems) -> Option<Config> {
+    let mut top = Reader::new("", table, problems);
+    let name = top.needed_text("name", "the system's name, such as ai-usage-analytics");
+    if let Some(name) = &name
+        && let Err(error) = name.parse::<BackupName>()
+    {
+        top.problem("name", error.to_string());
+    }
+    let home: Option<Place> = top.parsed("home");
+    let parallel = top.count("parallel", 1..=64).unwrap_or(8);
+    let google = top.table("google").and_then(|(path, table)| read_google(&path, table, top.problems()));
+    let project = google.as_ref().map(|google| google.project.clone());
+
+    let entries = top.tables("source");
+    if entries.is_empty() {
+        top.problem("source", "is missing; hint: name what is backed up in one or more [[source]] tables");
+    }
+    let mut sources: Vec<Source> = Vec::new();
+    for (path, table) in entries {
+        if let Some(source) = read_source(&path, table, project.as_deref(), top.problems()) {
+            if sources.iter().any(|other| other.name == source.name) {
+                top.problems().add(&format!("{path}.name"), format!("'{}' names two sources", source.name));
+            }
+            sources.push(source);
+        }
+    }
+    if google.is_none() && !sources.is_empty() {
+        top.problem("google", "is missing; hint: [google] project = \"...\"");
+    }
+
+    let ingestion = match top.table("ingestion") {
+        Some((path, table)) => read_ingestion(&path, table, top.problems()),
+        None => read_ingestion("ingestion", Table::new(), top.problems()),
+    };
+    let tiers = match top.table("tiers") {
+        Some((path, table)) => read_tiers(&path, table, top.problems()),
+        None => BTreeMap::new(),
+    };
+    if tiers.is_empty() {
+        top.problem("tiers", "is missing; hint: [tiers.daily] keep = \"30d\", destinations = [\"gs://bucket\"]");
+    }
+    let validation = top.table("validation").and_then(|(path, table)| {
+        let mut reader = Reader::new(&path, table, top.problems());
+        let queries = reader.needed_text("queries", "a folder of .sql files, or \"builtin\"").map(|text| match text.as_str() {
+            "builtin" => Queries::Builtin,
+            _ => Queries::Folder(text),
+        });
+        reader.finish();
+        queries
+    });
+    let objectives = match top.table("objectives") {
+        Some((path, table)) => read_objectives(&path, table, top.problems()),
+        None => read_objectives("objectives", Table::new(), top.problems()),
+    };
+    top.finish();
+
+    let home = home.or_else(|| {
+        let tier = tiers.iter().find(|(name, _)| name.as_str() == "daily").or_else(|| tiers.iter().next())?.1;
+        tier.destinations.first().cloned()
+    })?;
+    Some(Config {
+        name: name?,
+        home,
+        google,
+        sources,
+        ingestion,
+        tiers,
+        validation,
+        objectives,
+        parallel: usize::try_from(parallel).unwrap_or(8),
+    })
+}
+
+fn read_google(path: &str, table: Table, problems: &mut Problems) -> Option<Google> {
+    let mut reader = Reader::new(path, table, problems);
+    let project = reader.needed_text("project", "the id of the Google Cloud project");
+    let endpoint = reader.text("endpoint");
+    if let Some(endpoint) = &endpoint {
+        let ok = url::Url::parse(endpoint).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        if !ok {
+            reader.problem("endpoint", format!("'{endpoint}' is no URL; hint: http://127.0.0.1:9050, or leave it empty for Google"));
+        }
+    }
+    let credentials = match reader.text("credentials").as_deref() {
+        None | Some("application_default") => Credentials::ApplicationDefault,
+        Some("anonymous") => Credentials::Anonymous,
+        Some(file) => Credentials::File(file.into()),
+    };
+    reader.finish();
+    Some(Google { project: project?, endpoint, credentials })
+}
+
+fn read_source(path: &str, table: Table, project: Option<&str>, problems: &mut Problems) -> Option<Source> {
+    let mut reader = Reader::new(path, table, problems);
+    let name = reader.needed_text("name", "a short name; it becomes a folder of the backup");
+    if let Some(name) = &name
+        && let Err(error) = name.parse::<BackupName>()
+    {
+        reader.problem("name", error.to_string());
+    }
+    let kind = match reader.needed_text("kind", "bigquery or sheets")?.as_str() {
+        "bigquery" => read_bigquery(&mut reader, project).map(SourceKind::BigQuery),
+        "sheets" => {
+            let spreadsheet = reader.needed_text("spreadsheet", "the id in the spreadsheet's address");
+            let tabs = reader.texts("tabs").unwrap_or_default();
+            spreadsheet.map(|spreadsheet| SourceKind::Sheets(SheetsSource { spreadsheet, tabs }))
+        }
+        other => {
+            reader.problem("kind", format!("'{other}' is no kind of source; hint: bigquery or sheets"));
+            return None; // the other keys mean nothing without a kind
+        }
+    };
+    reader.finish();
+    Some(Source { name: name?, kind: kind? })
+}
+
+fn read_bigquery(reader: &mut Reader, project: Option<&str>) -> Option<BigQuerySource> {
+    let own_project = reader.text("project");
+    let project = own_project.as_deref().or(project);
+    let dataset = reader.needed_text("dataset", "the dataset's id");
+    let snapshot_dataset = reader.text("snapshot_dataset");
+    let patterns = |texts: Vec<String>| texts.iter().map(|text| Pattern::new(text)).collect::<Vec<_>>();
+    let tables = patterns(reader.texts("tables").unwrap_or_else(|| vec!["*".into()]));
+    let exclude = patterns(reader.texts("exclude").unwrap_or_default());
+    let snapshots_kept = reader.parsed("snapshots_kept").unwrap_or(Period::days(7));
+    let manual_snapshots_kept = reader.parsed("manual_snapshots_kept").unwrap_or(Period::days(90));
+    let fingerprint = read_fingerprint(reader);
+
+    let (project, dataset) = (project?, dataset?);
+    let mut id = |key: &'static str, dataset: &str| match DatasetId::new(project, dataset) {
+        Ok(id) => Some(id),
+        Err(error) => {
+            reader.problem(key, error.to_string());
+            None
+        }
+    };
+    let snapshots = snapshot_dataset.unwrap_or_else(|| format!("{dataset}_snapshots"));
+    let dataset = id("dataset", &dataset)?;
+    let snapshot_dataset = id("snapshot_dataset", &snapshots)?;
+    if dataset == snapshot_dataset {
+        reader.problem("snapshot_dataset", "must be another dataset: snapshots beside the tables would be lost with them");
+        return None;
+    }
+    Some(BigQuerySource { dataset, tables, exclude, snapshot_dataset, snapshots_kept, manual_snapshots_kept, fingerprint })
+}
+
+fn read_fingerprint(reader: &mut Reader) -> FingerprintSetting {
+    match reader.take("fingerprint") {
+        None => FingerprintSetting::On,
+        Some(Value::String(text)) if text == "on" => FingerprintSetting::On,
+        Some(Value::String(text)) if text == "off" => FingerprintSetting::Off,
+        Some(Value::Integer(bytes)) if bytes >= 0 => FingerprintSetting::UpTo(bytes.unsigned_abs()),
+        Some(_) => {
+            reader.problem("fingerprint", "must be \"on\", \"off\" or a number of bytes");
+            FingerprintSetting::On
+        }
+    }
+}
+
+fn read_ingestion(path: &str, table: Table, problems: &mut Problems) -> Ingestion {
+    let mut reader = Reader::new(path, table, problems);
+    let scheduler_jobs = reader.texts("scheduler_jobs").unwrap_or_default();
+    for (i, job) in scheduler_jobs.iter().enumerate() {
+        let parts: Vec<&str> = job.split('/').collect();
+        if !matches!(parts.as_slice(), ["projects", p, "locations", l, "jobs", j] if !p.is_empty() && !l.is_empty() && !j.is_empty())
+        {
+            let path = format!("{}[{i}]", reader.path_of("scheduler_jobs"));
+            reader.problems().add(&path, format!("'{job}' is no job's name; hint: projects/P/locations/L/jobs/J"));
+        }
+    }
+    let drain_timeout = reader.parsed("drain_timeout").unwrap_or(Period::seconds(600));
+    let resume_within = reader.parsed("resume_within").unwrap_or(Period::seconds(1800));
+    if resume_within <= drain_timeout {
+        reader.problem("resume_within", format!("must be longer than drain_timeout ({drain_timeout})"));
+    }
+    reader.finish();
+    Ingestion { scheduler_jobs, drain_timeout, resume_within }
+}
+
+fn read_tiers(path: &str, table: Table, problems: &mut Problems) -> BTreeMap<TierName, Tier> {
+    let mut tiers = BTreeMap::new();
+    for (key, value) in table {
+        let path = format!("{path}.{key}");
+        let (name, Value::Table(table)) = (key.parse::<TierName>(), value) else {
+            problems.add(&path, "must be a table with a name of letters, digits, '-' and '_'");
+            continue;
+        };
+        let tier = read_tier(&path, table, problems);
+        match (name, tier) {
+            (Ok(name), Some(tier)) => {
+                tiers.insert(name, tier);
+            }
+            (Err(error), _) => problems.add(&path, error.to_string()),
+            (Ok(_), None) => {}
+        }
+    }
+    tiers
+}
+
+fn read_tier(path: &str, table: Table, problems: &mut Problems) -> Option<Tier> {
+    let mut reader = Reader::new(path, table, problems);
+    let schedule = reader.text("schedule");
+    let keep = match reader.needed_text("keep", "how long backups are kept, such as \"30d\"") {
+        None => None,
+        Some(text) => match text.parse::<Period>() {
+            Ok(period) => Some(period),
+            Err(error) => {
+                reader.problem("keep", error.to_string());
+                None
+            }
+        },
+    };
+    let format = match reader.text("format").as_deref() {
+        None | Some("avro") => TableFormat::Avro,
+        Some("parquet") => TableFormat::Parquet,
+        Some(other) => {
+            reader.problem("format", format!("'{other}' is no format; hint: avro or parquet"));
+            TableFormat::Avro
+        }
+    };
+    let texts = reader.texts("destinations");
+    if texts.as_ref().is_none_or(Vec::is_empty) {
+        reader.problem("destinations", "is missing; hint: [\"gs://bucket/prefix\"], the first is the primary");
+    }
+    let mut destinations = Vec::new();
+    for (i, text) in texts.unwrap_or_default().iter().enumerate() {
+        match text.parse::<Place>() {
+            Ok(place) => destinations.push(place),
+            Err(error) => {
+                let path = format!("{}[{i}]", reader.path_of("destinations"));
+                reader.problems().add(&path, error.to_string());
+            }
+        }
+    }
+    reader.finish();
+    if destinations.is_empty() {
+        return None;
+    }
+    Some(Tier { schedule, keep: keep?, format, destinations })
+}
+
+fn read_objectives(path: &str, table: Table, problems: &mut Problems) -> Objectives {
+    let mut reader = Reader::new(path, table, problems);
+    let mut period = |key, default| reader.parsed(key).unwrap_or(Period::seconds(default));
+    let objectives = Objectives {
+        rto_critical: period("rto_critical", 2 * 3600),
+        rto_full: period("rto_full", 4 * 3600),
+        rto_dashboards: period("rto_dashboards", 3600),
+        rto_pipeline: period("rto_pipeline", 1800),
+        rpo_transactions: period("rpo_transactions", 86_400),
+        rpo_mappings: period("rpo_mappings", 3600),
+    };
+    reader.finish();
+    objectives
+}
