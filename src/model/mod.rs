@@ -1,6 +1,7 @@
 //! The field's words as types. Knows nothing of files, clocks, networks or configuration.
 
 mod backup_name;
+mod digest;
 mod failure;
 mod names;
 mod pattern;
@@ -10,6 +11,7 @@ pub mod schema;
 mod secret;
 
 pub use backup_name::{BackupName, TierName};
+pub use digest::Digests;
 pub use failure::Failure;
 pub use names::{DatasetId, InvalidName, TableId};
 pub use pattern::Pattern;

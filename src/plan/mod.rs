@@ -1,1 +1,35 @@
-//! (config, facts, now) to plans. Pure.
+//! (configuration, facts, now) to plans: what would be done, all of it, before anything is.
+//!
+//! Pure: `now` and every name that must be unique are arguments. A dry run prints a plan and stops.
+
+pub mod backup;
+pub mod compare;
+pub mod facts;
+mod format;
+mod order;
+pub mod proof;
+pub mod queries;
+pub mod restore;
+
+use serde::Serialize;
+
+/// Why a plan cannot be made; a plan's refusals are told all at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// What it is about: a table, a bucket, a job.
+    pub object: String,
+    pub message: String,
+    pub hint: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(object: impl ToString, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { object: object.to_string(), message: message.into(), hint: hint.into() }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}; hint: {}", self.object, self.message, self.hint)
+    }
+}

@@ -1,0 +1,215 @@
+//! The types of the record. FORMAT.md describes their JSON.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::model::{BackupName, DatasetId, Digests, TableId, TierName};
+
+/// A committed backup.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The version of this record; see [`super::FORMAT`].
+    pub format: u32,
+    pub name: BackupName,
+    pub tier: TierName,
+    /// Random, made by the writer: tells its own manifest from another's after a lost reply.
+    pub commit_id: String,
+    pub tool: String,
+    pub run: String,
+    /// The lease's generation under which the backup was written.
+    pub generation: u64,
+    pub started_at: Timestamp,
+    /// The one instant of which every table was snapshotted.
+    pub cut_at: Option<Timestamp>,
+    pub committed_at: Timestamp,
+    pub sources: Vec<SourceRecord>,
+    /// Results of the validation queries, computed on the snapshots.
+    pub validation: Vec<QueryResult>,
+    pub pause: Option<PauseRecord>,
+    pub timings: Vec<StepTiming>,
+    /// The backup committed before this one in the same tier.
+    pub previous: Option<Previous>,
+    /// What a person should know: formats chosen, things taken as definitions only.
+    pub notes: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Previous {
+    pub name: BackupName,
+    /// SHA-256 of its manifest's bytes, in hex.
+    pub sha256: String,
+}
+
+/// A source's part of a backup.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum SourceRecord {
+    BigQuery(BigQueryRecord),
+    Sheets(SheetsRecord),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BigQueryRecord {
+    pub name: String,
+    pub dataset: DatasetId,
+    pub location: String,
+    /// The dataset's whole resource.
+    pub meta: ObjectRecord,
+    pub tables: Vec<TableRecord>,
+    /// In the order in which they can be made again.
+    pub views: Vec<ViewRecord>,
+    pub routines: Vec<RoutineRecord>,
+}
+
+/// A table with its data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TableRecord {
+    pub table: TableId,
+    pub snapshot: TableId,
+    pub snapshot_expires_at: Timestamp,
+    /// The table's whole resource, row access policies and IAM policy at the cut.
+    pub meta: ObjectRecord,
+    /// Rows of the snapshot, as BigQuery reports them.
+    pub row_count: u64,
+    /// Logical bytes of the snapshot, as BigQuery reports them.
+    pub logical_bytes: u64,
+    /// `avro` or `parquet`.
+    pub format: String,
+    /// Why not the tier's format.
+    pub format_reason: Option<String>,
+    pub objects: Vec<ObjectRecord>,
+    /// Counted and summed by BigQuery on the snapshot; absent when the setting is off.
+    pub proof: Option<Totals>,
+}
+
+/// A table counted, fingerprinted and summed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Totals {
+    pub row_count: u64,
+    /// The order-independent fingerprint of the rows' TO_JSON_STRING; absent when a column's JSON form is not canonical.
+    pub fingerprint: Option<Value>,
+    /// Per numeric or date column: nulls, sum, min, max.
+    pub columns: Vec<Value>,
+}
+
+/// A view, materialized view or external table: its definition is all there is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewRecord {
+    pub view: TableId,
+    /// `VIEW`, `MATERIALIZED_VIEW` or `EXTERNAL`.
+    pub kind: String,
+    pub meta: ObjectRecord,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoutineRecord {
+    pub name: String,
+    pub meta: ObjectRecord,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SheetsRecord {
+    pub name: String,
+    pub spreadsheet: String,
+    pub title: String,
+    pub taken_at: Timestamp,
+    pub tabs: Vec<TabRecord>,
+}
+
+/// A tab of a spreadsheet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TabRecord {
+    pub title: String,
+    pub row_count: u64,
+    pub column_count: u64,
+    /// The raw cells with their types and formulas, as JSON: what a restore writes back.
+    pub cells: ObjectRecord,
+    /// The same values for people and queries.
+    pub csv: ObjectRecord,
+    pub parquet: ObjectRecord,
+}
+
+/// An object of the vault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectRecord {
+    /// The key below the destination's root.
+    pub key: String,
+    #[serde(flatten)]
+    pub digests: Digests,
+    /// Rows in the object, when it holds rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row_count: Option<u64>,
+}
+
+/// The recorded result of a validation query.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QueryResult {
+    pub name: String,
+    pub columns: Vec<String>,
+    /// Cells as BigQuery's REST API gives them: texts or null.
+    pub rows: Vec<Vec<Value>>,
+}
+
+/// How long ingestion stood still.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseRecord {
+    pub jobs: Vec<String>,
+    pub paused_at: Timestamp,
+    pub resumed_at: Timestamp,
+}
+
+/// When a step of the saga ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepTiming {
+    pub step: String,
+    pub started_at: Timestamp,
+    pub ended_at: Timestamp,
+}
+
+impl Manifest {
+    /// Every object that the backup consists of, beside the manifest.
+    pub fn objects(&self) -> impl Iterator<Item = &ObjectRecord> {
+        self.sources.iter().flat_map(|source| -> Box<dyn Iterator<Item = &ObjectRecord>> {
+            match source {
+                SourceRecord::BigQuery(source) => Box::new(
+                    std::iter::once(&source.meta)
+                        .chain(source.tables.iter().flat_map(|t| std::iter::once(&t.meta).chain(&t.objects)))
+                        .chain(source.views.iter().map(|v| &v.meta))
+                        .chain(source.routines.iter().map(|r| &r.meta)),
+                ),
+                SourceRecord::Sheets(source) => {
+                    Box::new(source.tabs.iter().flat_map(|tab| [&tab.cells, &tab.csv, &tab.parquet]))
+                }
+            }
+        })
+    }
+
+    pub fn bigquery(&self) -> impl Iterator<Item = &BigQueryRecord> {
+        self.sources.iter().filter_map(|source| match source {
+            SourceRecord::BigQuery(source) => Some(source),
+            SourceRecord::Sheets(_) => None,
+        })
+    }
+
+    pub fn sheets(&self) -> impl Iterator<Item = &SheetsRecord> {
+        self.sources.iter().filter_map(|source| match source {
+            SourceRecord::Sheets(source) => Some(source),
+            SourceRecord::BigQuery(_) => None,
+        })
+    }
+
+    pub fn size_bytes(&self) -> u64 {
+        self.objects().map(|object| object.digests.size_bytes).sum()
+    }
+
+    pub fn row_count(&self) -> u64 {
+        self.bigquery().flat_map(|source| &source.tables).map(|table| table.row_count).sum()
+    }
+}
+
+impl PauseRecord {
+    pub fn duration(&self) -> jiff::SignedDuration {
+        self.resumed_at.duration_since(self.paused_at)
+    }
+}

@@ -1,0 +1,204 @@
+//! What should be equal held against what is: query results and resources.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::queries::{Expectation, ValidationQuery};
+use crate::manifest::QueryResult;
+
+/// The outcome of one check.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Verdict {
+    pub name: String,
+    pub title: String,
+    pub state: State,
+    pub critical: bool,
+    /// What differs, or what was found; at most ten lines.
+    pub findings: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    Passed,
+    Failed,
+    /// Nothing was recorded to hold it against.
+    NotCompared,
+}
+
+const FINDINGS: usize = 10;
+
+/// Holds a query's result against its expectation. `recorded` is the result at the cut, if there is one.
+pub fn judge(query: &ValidationQuery, recorded: Option<&QueryResult>, result: &QueryResult) -> Verdict {
+    let (state, findings) = match query.expect {
+        Expectation::NoRows if result.rows.is_empty() => (State::Passed, vec![]),
+        Expectation::NoRows => {
+            (State::Failed, result.rows.iter().map(|row| format!("found {}", line(&result.columns, row))).collect())
+        }
+        Expectation::AtLeastRows(count) if result.rows.len() as u64 >= count => (State::Passed, vec![]),
+        Expectation::AtLeastRows(count) => {
+            (State::Failed, vec![format!("{} rows, at least {count} are expected", result.rows.len())])
+        }
+        Expectation::Recorded => match recorded {
+            None => (State::NotCompared, vec!["no result was recorded in a backup".into()]),
+            Some(recorded) => {
+                let findings = differences(recorded, result, query.tolerance);
+                (if findings.is_empty() { State::Passed } else { State::Failed }, findings)
+            }
+        },
+    };
+    let hidden = findings.len().saturating_sub(FINDINGS);
+    let mut findings: Vec<String> = findings.into_iter().take(FINDINGS).collect();
+    if hidden > 0 {
+        findings.push(format!("and {hidden} more"));
+    }
+    Verdict { name: query.name.clone(), title: query.title.clone(), state, critical: query.critical, findings }
+}
+
+fn line(columns: &[String], row: &[Value]) -> String {
+    let cells: Vec<String> = columns.iter().zip(row).map(|(name, cell)| format!("{name}={}", text(cell))).collect();
+    cells.join(", ")
+}
+
+fn text(cell: &Value) -> String {
+    match cell {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn differences(recorded: &QueryResult, result: &QueryResult, tolerance: f64) -> Vec<String> {
+    if recorded.columns != result.columns {
+        return vec![format!("columns are {}, recorded were {}", result.columns.join(", "), recorded.columns.join(", "))];
+    }
+    let mut found = Vec::new();
+    if recorded.rows.len() != result.rows.len() {
+        found.push(format!("{} rows, recorded were {}", result.rows.len(), recorded.rows.len()));
+    }
+    for (row, (before, after)) in recorded.rows.iter().zip(&result.rows).enumerate() {
+        for (column, (a, b)) in recorded.columns.iter().zip(before.iter().zip(after)) {
+            if !same(a, b, tolerance) {
+                // The row's first cell tells people which row it is.
+                let label = before.first().map(text).unwrap_or_default();
+                found.push(format!("row {} ({label}), {column}: {}, recorded was {}", row + 1, text(b), text(a)));
+            }
+        }
+    }
+    found
+}
+
+fn same(a: &Value, b: &Value, tolerance: f64) -> bool {
+    if a == b {
+        return true;
+    }
+    if tolerance == 0.0 {
+        return false;
+    }
+    let number = |value: &Value| text(value).parse::<f64>().ok().filter(|n| n.is_finite());
+    match (number(a), number(b)) {
+        (Some(a), Some(b)) => (a - b).abs() <= tolerance * a.abs(),
+        _ => false,
+    }
+}
+
+/// Fields of a table's resource that a restore cannot or need not bring back: times, sizes, links, and what is derived.
+pub const NOT_COMPARED: &[&str] = &[
+    "kind", "etag", "id", "selfLink", "tableReference", "creationTime", "lastModifiedTime", "numBytes", "numPhysicalBytes",
+    "numLongTermBytes", "numRows", "numTotalLogicalBytes", "numActiveLogicalBytes", "numLongTermLogicalBytes",
+    "numTotalPhysicalBytes", "numActivePhysicalBytes", "numLongTermPhysicalBytes", "numTimeTravelPhysicalBytes",
+    "numFailsafePhysicalBytes", "numCurrentPhysicalBytes", "numPartitions", "streamingBuffer", "type", "location",
+    "snapshotDefinition", "cloneDefinition", "materializedViewStatus", "replicas", "tableReplicationInfo",
+];
+
+/// The fields in which two resources differ, as paths with both values. `ignored` names fields of the first level.
+pub fn resources(saved: &Value, found: &Value, ignored: &[&str]) -> Vec<String> {
+    let mut out = Vec::new();
+    let (Value::Object(a), Value::Object(b)) = (saved, found) else {
+        return vec!["is no object".into()];
+    };
+    for key in a.keys().chain(b.keys().filter(|key| !a.contains_key(*key))) {
+        if !ignored.contains(&key.as_str()) {
+            walk(key, a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null), &mut out);
+        }
+    }
+    out
+}
+
+fn walk(path: &str, a: &Value, b: &Value, out: &mut Vec<String>) {
+    match (a, b) {
+        (Value::Object(x), Value::Object(y)) => {
+            for key in x.keys().chain(y.keys().filter(|key| !x.contains_key(*key))) {
+                walk(
+                    &format!("{path}.{key}"),
+                    x.get(key).unwrap_or(&Value::Null),
+                    y.get(key).unwrap_or(&Value::Null),
+                    out,
+                );
+            }
+        }
+        (Value::Array(x), Value::Array(y)) if x.len() == y.len() => {
+            for (i, (x, y)) in x.iter().zip(y).enumerate() {
+                walk(&format!("{path}[{i}]"), x, y, out);
+            }
+        }
+        _ if a == b => {}
+        // Google leaves out what is empty or false in one answer and not in another.
+        _ if empty(a) && empty(b) => {}
+        _ => out.push(format!("{path}: {b}, saved was {a}")),
+    }
+}
+
+fn empty(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.values().all(empty),
+        Value::Bool(true) | Value::Number(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::queries;
+    use super::*;
+    use serde_json::json;
+
+    fn result(rows: Vec<Vec<Value>>) -> QueryResult {
+        QueryResult { name: "q".into(), columns: vec!["month".into(), "cost".into()], rows }
+    }
+
+    #[test]
+    fn recorded_results_are_held_against_new_ones() {
+        let recorded = result(vec![vec![json!("2026-01"), json!("100.00")], vec![json!("2026-02"), Value::Null]]);
+        let exact = queries::parse("q.sql", "-- expect: recorded\nselect 1").unwrap();
+        let loose = queries::parse("q.sql", "-- expect: recorded\n-- tolerance: 0.02\nselect 1").unwrap();
+        assert_eq!(judge(&exact, Some(&recorded), &recorded).state, State::Passed);
+        assert_eq!(judge(&exact, None, &recorded).state, State::NotCompared);
+        let close = result(vec![vec![json!("2026-01"), json!("101.99")], vec![json!("2026-02"), Value::Null]]);
+        assert_eq!(judge(&loose, Some(&recorded), &close).state, State::Passed);
+        let verdict = judge(&exact, Some(&recorded), &close);
+        assert_eq!(verdict.findings, ["row 1 (2026-01), cost: 101.99, recorded was 100.00"]);
+        let fewer = result(vec![vec![json!("2026-01"), json!("100.00")]]);
+        assert_eq!(judge(&loose, Some(&recorded), &fewer).state, State::Failed);
+        let filled = result(vec![vec![json!("2026-01"), json!("100.00")], vec![json!("2026-02"), json!("0")]]);
+        assert_eq!(judge(&loose, Some(&recorded), &filled).state, State::Failed, "null is not zero");
+    }
+
+    #[test]
+    fn no_rows_means_none() {
+        let query = queries::parse("q.sql", "-- expect: no_rows\nselect 1").unwrap();
+        assert_eq!(judge(&query, None, &result(vec![])).state, State::Passed);
+        assert_eq!(judge(&query, None, &result(vec![vec![json!("a"), json!("b")]])).findings, ["found month=a, cost=b"]);
+    }
+
+    #[test]
+    fn resources_differ_by_path() {
+        let saved = json!({"etag": "1", "labels": {"a": "b"}, "schema": {"fields": [{"name": "x", "type": "STRING"}]}});
+        let found = json!({"etag": "2", "schema": {"fields": [{"name": "x", "type": "BYTES"}]}, "requirePartitionFilter": false});
+        assert_eq!(
+            resources(&saved, &found, NOT_COMPARED),
+            [r#"labels: null, saved was {"a":"b"}"#, r#"schema.fields[0].type: "BYTES", saved was "STRING""#]
+        );
+    }
+}
