@@ -3,23 +3,8 @@
 use std::fmt;
 
 use aws_lc_rs::digest::{Context, SHA256};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What identifies the contents of an object.
-///
-/// In JSON the CRC32C is written as Cloud Storage writes it (base64 of the big-endian bytes), the SHA-256 in hex.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Digests {
-    pub size_bytes: u64,
-    #[serde(serialize_with = "write_crc32c", deserialize_with = "read_crc32c")]
-    pub crc32c: u32,
-    #[serde(serialize_with = "write_sha256", deserialize_with = "read_sha256")]
-    pub sha256: [u8; 32],
-}
+pub use crate::model::{Digests, crc32c_from_base64, crc32c_to_base64};
 
 /// Takes digests while bytes pass by.
 #[derive(Clone)]
@@ -41,15 +26,6 @@ impl Digests {
         let mut digester = Digester::new();
         digester.update(bytes);
         digester.finish()
-    }
-
-    /// The CRC32C as Cloud Storage writes it: base64 of the big-endian bytes.
-    pub fn crc32c_base64(&self) -> String {
-        crc32c_to_base64(self.crc32c)
-    }
-
-    pub fn sha256_hex(&self) -> String {
-        hex(&self.sha256)
     }
 }
 
@@ -121,54 +97,6 @@ impl<T: std::io::Read> std::io::Read for Digesting<T> {
         self.digester.update(&bytes[..read]);
         Ok(read)
     }
-}
-
-/// Cloud Storage's spelling of a CRC32C.
-pub fn crc32c_to_base64(crc32c: u32) -> String {
-    STANDARD.encode(crc32c.to_be_bytes())
-}
-
-/// Reads Cloud Storage's spelling of a CRC32C.
-pub fn crc32c_from_base64(text: &str) -> Option<u32> {
-    let bytes = STANDARD.decode(text).ok()?;
-    Some(u32::from_be_bytes(bytes.try_into().ok()?))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |n: u8| char::from(DIGITS[usize::from(n & 15)]);
-    bytes.iter().flat_map(|b| [digit(b >> 4), digit(*b)]).collect()
-}
-
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let text = text.as_bytes();
-    if text.len() != 64 {
-        return None;
-    }
-    let digit = |c: u8| char::from(c).to_digit(16).map(|d| d as u8);
-    let mut bytes = [0; 32];
-    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(bytes)
-}
-
-fn write_crc32c<S: Serializer>(crc32c: &u32, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&crc32c_to_base64(*crc32c))
-}
-
-fn read_crc32c<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    crc32c_from_base64(&text).ok_or_else(|| D::Error::custom("a CRC32C is the base64 of four bytes"))
-}
-
-fn write_sha256<S: Serializer>(sha256: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&hex(sha256))
-}
-
-fn read_sha256<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
-    let text = String::deserialize(deserializer)?;
-    unhex(&text).ok_or_else(|| D::Error::custom("a SHA-256 is 64 hexadecimal digits"))
 }
 
 #[cfg(test)]

@@ -51,7 +51,9 @@ fn expand(text: &str, path: &str, environment: &dyn Fn(&str) -> Option<String>, 
             Some(value) => out.push_str(&value),
             None => problems.add(
                 path,
-                format!("the environment variable {name} is not set; hint: export {name}=..., or write ${{{name}:-default}}"),
+                format!(
+                    "the environment variable {name} is not set; hint: export {name}=..., or write ${{{name}:-default}}"
+                ),
             ),
         }
         rest = &rest[start + length + 1..];

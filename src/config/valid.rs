@@ -176,18 +176,19 @@ pub(super) fn read(table: Table, problems: &mut Problems) -> Option<Config> {
         None => read_ingestion("ingestion", Table::new(), top.problems()),
     };
     let tiers = match top.table("tiers") {
-        Some((path, table)) => read_tiers(&path, table, top.problems()),
-        None => BTreeMap::new(),
+        Some((path, table)) if !table.is_empty() => read_tiers(&path, table, top.problems()),
+        _ => {
+            top.problem("tiers", "is missing; hint: [tiers.daily] keep = \"30d\", destinations = [\"gs://bucket\"]");
+            BTreeMap::new()
+        }
     };
-    if tiers.is_empty() {
-        top.problem("tiers", "is missing; hint: [tiers.daily] keep = \"30d\", destinations = [\"gs://bucket\"]");
-    }
     let validation = top.table("validation").and_then(|(path, table)| {
         let mut reader = Reader::new(&path, table, top.problems());
-        let queries = reader.needed_text("queries", "a folder of .sql files, or \"builtin\"").map(|text| match text.as_str() {
-            "builtin" => Queries::Builtin,
-            _ => Queries::Folder(text),
-        });
+        let queries =
+            reader.needed_text("queries", "a folder of .sql files, or \"builtin\"").map(|text| match text.as_str() {
+                "builtin" => Queries::Builtin,
+                _ => Queries::Folder(text),
+            });
         reader.finish();
         queries
     });
@@ -221,7 +222,10 @@ fn read_google(path: &str, table: Table, problems: &mut Problems) -> Option<Goog
     if let Some(endpoint) = &endpoint {
         let ok = url::Url::parse(endpoint).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         if !ok {
-            reader.problem("endpoint", format!("'{endpoint}' is no URL; hint: http://127.0.0.1:9050, or leave it empty for Google"));
+            reader.problem(
+                "endpoint",
+                format!("'{endpoint}' is no URL; hint: http://127.0.0.1:9050, or leave it empty for Google"),
+            );
         }
     }
     let credentials = match reader.text("credentials").as_deref() {
@@ -281,10 +285,21 @@ fn read_bigquery(reader: &mut Reader, project: Option<&str>) -> Option<BigQueryS
     let dataset = id("dataset", &dataset)?;
     let snapshot_dataset = id("snapshot_dataset", &snapshots)?;
     if dataset == snapshot_dataset {
-        reader.problem("snapshot_dataset", "must be another dataset: snapshots beside the tables would be lost with them");
+        reader.problem(
+            "snapshot_dataset",
+            "must be another dataset: snapshots beside the tables would be lost with them",
+        );
         return None;
     }
-    Some(BigQuerySource { dataset, tables, exclude, snapshot_dataset, snapshots_kept, manual_snapshots_kept, fingerprint })
+    Some(BigQuerySource {
+        dataset,
+        tables,
+        exclude,
+        snapshot_dataset,
+        snapshots_kept,
+        manual_snapshots_kept,
+        fingerprint,
+    })
 }
 
 fn read_fingerprint(reader: &mut Reader) -> FingerprintSetting {

@@ -7,6 +7,6 @@ mod record;
 
 pub use read::{FORMAT, ManifestError, read, write};
 pub use record::{
-    BigQueryRecord, Manifest, ObjectRecord, PauseRecord, Previous, QueryResult, RoutineRecord, SheetsRecord, SourceRecord,
-    StepTiming, TabRecord, TableRecord, Totals, ViewRecord,
+    BigQueryRecord, Manifest, ObjectRecord, PauseRecord, Previous, QueryResult, RoutineRecord, SheetsRecord,
+    SourceRecord, StepTiming, TabRecord, TableRecord, Totals, ViewRecord,
 };

@@ -12,7 +12,9 @@ pub const FORMAT: u32 = 1;
 pub enum ManifestError {
     #[error("is truncated or no JSON ({message}); hint: restore the object from a copy, or use another backup")]
     Malformed { message: String },
-    #[error("is of format {found}, this program reads up to {FORMAT}; hint: use the version of strongroom that wrote it, or a newer one")]
+    #[error(
+        "is of format {found}, this program reads up to {FORMAT}; hint: use the version of strongroom that wrote it, or a newer one"
+    )]
     Newer { found: u32 },
     #[error("does not hold together: {message}; hint: it was changed after it was written; use another backup")]
     Inconsistent { message: String },

@@ -20,7 +20,7 @@ pub struct Digests {
 impl Digests {
     /// The CRC32C as Cloud Storage writes it: base64 of the big-endian bytes.
     pub fn crc32c_base64(&self) -> String {
-        STANDARD.encode(self.crc32c.to_be_bytes())
+        crc32c_to_base64(self.crc32c)
     }
 
     pub fn sha256_hex(&self) -> String {
@@ -32,14 +32,24 @@ impl Digests {
     }
 }
 
+/// Cloud Storage's spelling of a CRC32C.
+pub fn crc32c_to_base64(crc32c: u32) -> String {
+    STANDARD.encode(crc32c.to_be_bytes())
+}
+
+/// Reads Cloud Storage's spelling of a CRC32C.
+pub fn crc32c_from_base64(text: &str) -> Option<u32> {
+    let bytes = STANDARD.decode(text).ok()?;
+    Some(u32::from_be_bytes(bytes.try_into().ok()?))
+}
+
 fn write_crc32c<S: Serializer>(crc32c: &u32, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&STANDARD.encode(crc32c.to_be_bytes()))
+    serializer.serialize_str(&crc32c_to_base64(*crc32c))
 }
 
 fn read_crc32c<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let text = String::deserialize(deserializer)?;
-    let bytes = STANDARD.decode(&text).ok().and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
-    bytes.map(u32::from_be_bytes).ok_or_else(|| D::Error::custom(format!("'{text}' is no CRC32C in base64")))
+    crc32c_from_base64(&text).ok_or_else(|| D::Error::custom(format!("'{text}' is no CRC32C in base64")))
 }
 
 fn write_sha256<S: Serializer>(sha256: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {

@@ -11,7 +11,7 @@ pub mod schema;
 mod secret;
 
 pub use backup_name::{BackupName, TierName};
-pub use digest::Digests;
+pub use digest::{Digests, crc32c_from_base64, crc32c_to_base64};
 pub use failure::Failure;
 pub use names::{DatasetId, InvalidName, TableId};
 pub use pattern::Pattern;

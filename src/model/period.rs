@@ -15,7 +15,8 @@ pub struct Period {
     seconds: u64,
 }
 
-const UNITS: [(char, u64); 6] = [('y', 365 * 86_400), ('w', 7 * 86_400), ('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)];
+const UNITS: [(char, u64); 6] =
+    [('y', 365 * 86_400), ('w', 7 * 86_400), ('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)];
 
 impl Period {
     pub const fn seconds(seconds: u64) -> Self {
@@ -85,9 +86,13 @@ mod tests {
 
     #[test]
     fn periods_are_read_and_printed() {
-        for (text, seconds, back) in
-            [("30m", 1800, "30m"), ("24h", 86_400, "1d"), ("12w", 84 * 86_400, "84d"), ("7y", 7 * 365 * 86_400, "7y"), ("0s", 0, "0s")]
-        {
+        for (text, seconds, back) in [
+            ("30m", 1800, "30m"),
+            ("24h", 86_400, "1d"),
+            ("12w", 84 * 86_400, "84d"),
+            ("7y", 7 * 365 * 86_400, "7y"),
+            ("0s", 0, "0s"),
+        ] {
             let period: Period = text.parse().unwrap();
             assert_eq!((period.as_secs(), period.to_string().as_str()), (seconds, back), "{text}");
         }

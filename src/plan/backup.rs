@@ -104,16 +104,27 @@ pub fn folder(tier: &TierName, name: &BackupName, at: Timestamp) -> String {
 ///
 /// # Errors
 /// Everything that stands against it.
-pub fn plan(config: &Config, tier_name: &TierName, facts: &BackupFacts, now: Timestamp) -> Result<BackupPlan, Vec<Refusal>> {
+pub fn plan(
+    config: &Config,
+    tier_name: &TierName,
+    facts: &BackupFacts,
+    now: Timestamp,
+) -> Result<BackupPlan, Vec<Refusal>> {
     let mut refusals = Vec::new();
     let mut notes = Vec::new();
     let Some(tier) = config.tiers.get(tier_name) else {
         let known: Vec<&str> = config.tiers.keys().map(TierName::as_str).collect();
-        return Err(vec![Refusal::new(tier_name, "is no tier of the configuration", format!("one of: {}", known.join(", ")))]);
+        return Err(vec![Refusal::new(
+            tier_name,
+            "is no tier of the configuration",
+            format!("one of: {}", known.join(", ")),
+        )]);
     };
     let name = match BackupName::scheduled(&config.name, tier_name, now) {
         Ok(name) => name,
-        Err(error) => return Err(vec![Refusal::new(&config.name, error.to_string(), "change 'name' in the configuration")]),
+        Err(error) => {
+            return Err(vec![Refusal::new(&config.name, error.to_string(), "change 'name' in the configuration")]);
+        }
     };
 
     let mut sources = Vec::new();
@@ -127,7 +138,11 @@ pub fn plan(config: &Config, tier_name: &TierName, facts: &BackupFacts, now: Tim
             (SourceKind::Sheets(source), SourceFacts::Sheets(found)) => {
                 sources.push(SourcePlan::Sheets(sheets(source, found, &mut refusals)));
             }
-            _ => refusals.push(Refusal::new(&source.name, "the inventory is of another kind of source", "report this as a bug")),
+            _ => refusals.push(Refusal::new(
+                &source.name,
+                "the inventory is of another kind of source",
+                "report this as a bug",
+            )),
         }
     }
     for destination in &facts.destinations {
@@ -181,7 +196,10 @@ fn bigquery(
     {
         refusals.push(Refusal::new(
             &source.snapshot_dataset,
-            format!("is in {other}, but {} is in {location}: BigQuery does not snapshot across locations", source.dataset),
+            format!(
+                "is in {other}, but {} is in {location}: BigQuery does not snapshot across locations",
+                source.dataset
+            ),
             "name another snapshot_dataset",
         ));
     }
@@ -205,7 +223,10 @@ fn bigquery(
             "TABLE" => tables.extend(table_plan(source, &facts.name, table, tier, now, refusals, notes)),
             "VIEW" | "MATERIALIZED_VIEW" => views.push((table.id.clone(), view_sql(table))),
             "EXTERNAL" => {
-                notes.push(format!("{}: an external table, its definition is kept; its files are not BigQuery's", table.id));
+                notes.push(format!(
+                    "{}: an external table, its definition is kept; its files are not BigQuery's",
+                    table.id
+                ));
                 views.push((table.id.clone(), String::new()));
             }
             kind => notes.push(format!("{}: a {kind}, left out", table.id)),
@@ -248,7 +269,9 @@ fn table_plan(
     {
         refusals.push(Refusal::new(
             &table.id,
-            format!("row access policies hide rows: {visible} of {rows} can be seen, so a backup would miss the others"),
+            format!(
+                "row access policies hide rows: {visible} of {rows} can be seen, so a backup would miss the others"
+            ),
             "grant the backup's service account a row access policy with FILTER USING (TRUE)",
         ));
     }
@@ -277,7 +300,11 @@ fn table_plan(
     let snapshot = match source.snapshot_dataset.table(&format!("{}_{stamp}", table.id.table())) {
         Ok(snapshot) => snapshot,
         Err(error) => {
-            refusals.push(Refusal::new(&table.id, error.to_string(), "its name is too long for a snapshot's; exclude it"));
+            refusals.push(Refusal::new(
+                &table.id,
+                error.to_string(),
+                "its name is too long for a snapshot's; exclude it",
+            ));
             return None;
         }
     };
@@ -320,7 +347,10 @@ fn destinations(plan: &BigQueryPlan, destinations: &[DestinationFacts], refusals
             if !exportable(&plan.location, location) {
                 refusals.push(Refusal::new(
                     &primary.place,
-                    format!("is in {location}, but {} is in {}: BigQuery extracts into its own location only", plan.dataset, plan.location),
+                    format!(
+                        "is in {location}, but {} is in {}: BigQuery extracts into its own location only",
+                        plan.dataset, plan.location
+                    ),
                     "use a bucket in the dataset's location",
                 ));
             }
@@ -361,12 +391,7 @@ fn sheets(source: &SheetsSource, facts: &SheetsFacts, refusals: &mut Vec<Refusal
             format!("its tabs are: {}", facts.tabs.join(", ")),
         ));
     }
-    SheetsPlan {
-        name: facts.name.clone(),
-        spreadsheet: facts.spreadsheet.clone(),
-        title: facts.title.clone(),
-        tabs,
-    }
+    SheetsPlan { name: facts.name.clone(), spreadsheet: facts.spreadsheet.clone(), title: facts.title.clone(), tabs }
 }
 
 /// Where an object's definition lies below the backup's folder.

@@ -69,7 +69,11 @@ fn text(cell: &Value) -> String {
 
 fn differences(recorded: &QueryResult, result: &QueryResult, tolerance: f64) -> Vec<String> {
     if recorded.columns != result.columns {
-        return vec![format!("columns are {}, recorded were {}", result.columns.join(", "), recorded.columns.join(", "))];
+        return vec![format!(
+            "columns are {}, recorded were {}",
+            result.columns.join(", "),
+            recorded.columns.join(", ")
+        )];
     }
     let mut found = Vec::new();
     if recorded.rows.len() != result.rows.len() {
@@ -103,11 +107,35 @@ fn same(a: &Value, b: &Value, tolerance: f64) -> bool {
 
 /// Fields of a table's resource that a restore cannot or need not bring back: times, sizes, links, and what is derived.
 pub const NOT_COMPARED: &[&str] = &[
-    "kind", "etag", "id", "selfLink", "tableReference", "creationTime", "lastModifiedTime", "numBytes", "numPhysicalBytes",
-    "numLongTermBytes", "numRows", "numTotalLogicalBytes", "numActiveLogicalBytes", "numLongTermLogicalBytes",
-    "numTotalPhysicalBytes", "numActivePhysicalBytes", "numLongTermPhysicalBytes", "numTimeTravelPhysicalBytes",
-    "numFailsafePhysicalBytes", "numCurrentPhysicalBytes", "numPartitions", "streamingBuffer", "type", "location",
-    "snapshotDefinition", "cloneDefinition", "materializedViewStatus", "replicas", "tableReplicationInfo",
+    "kind",
+    "etag",
+    "id",
+    "selfLink",
+    "tableReference",
+    "creationTime",
+    "lastModifiedTime",
+    "numBytes",
+    "numPhysicalBytes",
+    "numLongTermBytes",
+    "numRows",
+    "numTotalLogicalBytes",
+    "numActiveLogicalBytes",
+    "numLongTermLogicalBytes",
+    "numTotalPhysicalBytes",
+    "numActivePhysicalBytes",
+    "numLongTermPhysicalBytes",
+    "numTimeTravelPhysicalBytes",
+    "numFailsafePhysicalBytes",
+    "numCurrentPhysicalBytes",
+    "numPartitions",
+    "streamingBuffer",
+    "type",
+    "location",
+    "snapshotDefinition",
+    "cloneDefinition",
+    "materializedViewStatus",
+    "replicas",
+    "tableReplicationInfo",
 ];
 
 /// The fields in which two resources differ, as paths with both values. `ignored` names fields of the first level.
@@ -189,7 +217,10 @@ mod tests {
     fn no_rows_means_none() {
         let query = queries::parse("q.sql", "-- expect: no_rows\nselect 1").unwrap();
         assert_eq!(judge(&query, None, &result(vec![])).state, State::Passed);
-        assert_eq!(judge(&query, None, &result(vec![vec![json!("a"), json!("b")]])).findings, ["found month=a, cost=b"]);
+        assert_eq!(
+            judge(&query, None, &result(vec![vec![json!("a"), json!("b")]])).findings,
+            ["found month=a, cost=b"]
+        );
     }
 
     #[test]

@@ -59,7 +59,10 @@ mod tests {
         assert_eq!(format, TableFormat::Parquet);
         assert!(reason.unwrap().contains("r.inner"));
         assert_eq!(choose(&nested(FieldType::DateTime), TableFormat::Parquet).unwrap(), (TableFormat::Parquet, None));
-        assert_eq!(choose(&nested(FieldType::Interval), TableFormat::Parquet), Err(("r.inner".into(), "INTERVAL".into())));
+        assert_eq!(
+            choose(&nested(FieldType::Interval), TableFormat::Parquet),
+            Err(("r.inner".into(), "INTERVAL".into()))
+        );
         let flexible = Schema::new(vec![Field::nullable("größe", FieldType::Int64)]);
         assert_eq!(choose(&flexible, TableFormat::Avro).unwrap().0, TableFormat::Parquet);
     }

@@ -70,7 +70,8 @@ pub fn parse(file: &str, text: &str) -> Result<ValidationQuery, QueryError> {
             }
             "tolerance" => {
                 let tolerance = value.parse::<f64>().ok().filter(|t| (0.0..=1.0).contains(t));
-                query.tolerance = tolerance.ok_or_else(|| wrong(format!("'{value}' is no tolerance; hint: 0.02 is two per cent")))?;
+                query.tolerance =
+                    tolerance.ok_or_else(|| wrong(format!("'{value}' is no tolerance; hint: 0.02 is two per cent")))?;
             }
             "critical" => {
                 query.critical = match value {
@@ -83,7 +84,9 @@ pub fn parse(file: &str, text: &str) -> Result<ValidationQuery, QueryError> {
         }
     }
     if !expected {
-        return Err(wrong("has no '-- expect:' line; hint: an expectation is never assumed: recorded, no_rows, or rows >= N".into()));
+        return Err(wrong(
+            "has no '-- expect:' line; hint: an expectation is never assumed: recorded, no_rows, or rows >= N".into(),
+        ));
     }
     Ok(query)
 }
@@ -195,7 +198,10 @@ mod tests {
     fn a_header_is_read() {
         let text = "-- name: cost_totals\n-- title: Cost by month\n-- expect: recorded\n-- tolerance: 0.02\n-- critical: no\nSELECT 1;\n";
         let query = parse("x/cost.sql", text).unwrap();
-        assert_eq!((query.name.as_str(), query.expect, query.tolerance, query.critical), ("cost_totals", Expectation::Recorded, 0.02, false));
+        assert_eq!(
+            (query.name.as_str(), query.expect, query.tolerance, query.critical),
+            ("cost_totals", Expectation::Recorded, 0.02, false)
+        );
         assert_eq!(parse("a.sql", "-- expect: rows >= 3\nselect 1").unwrap().expect, Expectation::AtLeastRows(3));
         for text in ["select 1", "-- expect: maybe\nselect 1", "-- expect: recorded\n-- tolerance: lots\nselect 1"] {
             assert!(parse("a.sql", text).is_err(), "{text}");
@@ -215,7 +221,10 @@ mod tests {
             ("FROM my-proj.d.t, my-proj.d.v w", "FROM `my-proj.s.t_1`, (SELECT 1) w"),
             ("FROM `my-proj.d.tt` WHERE a='`my-proj.d.t`'", "FROM `my-proj.d.tt` WHERE a='`my-proj.d.t`'"),
             ("-- `my-proj.d.t`\nSELECT a--b", "-- `my-proj.d.t`\nSELECT a--b"),
-            ("SELECT x.*, 'it\\'s `my-proj.d.t`' /* my-proj.d.t */", "SELECT x.*, 'it\\'s `my-proj.d.t`' /* my-proj.d.t */"),
+            (
+                "SELECT x.*, 'it\\'s `my-proj.d.t`' /* my-proj.d.t */",
+                "SELECT x.*, 'it\\'s `my-proj.d.t`' /* my-proj.d.t */",
+            ),
             ("SELECT 'é' FROM `my-proj.d.t` é", "SELECT 'é' FROM `my-proj.s.t_1` é"),
             ("`unclosed", "`unclosed"),
         ] {

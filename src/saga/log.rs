@@ -100,9 +100,7 @@ impl Log {
     /// # Errors
     /// When it cannot follow; the log is unchanged then.
     pub fn apply(&mut self, record: Record) -> Result<(), LogError> {
-        let refuse = |message: String| {
-            Err(LogError { run: record.run.clone(), sequence: record.sequence, message })
-        };
+        let refuse = |message: String| Err(LogError { run: record.run.clone(), sequence: record.sequence, message });
         if record.sequence != self.records.len() as u64 {
             return refuse(format!("record {} was expected", self.records.len()));
         }
@@ -280,7 +278,10 @@ mod tests {
             ("commit after a failure", replay(vec![opened(), started("a"), failed("a"), closed(Outcome::Committed)])),
             ("commit while one runs", replay(vec![opened(), started("a"), closed(Outcome::Committed)])),
             ("rolled back with an undo left", with(arm(), vec![closed(Outcome::RolledBack)])),
-            ("undone twice", with(arm(), vec![Entry::Undone { step: "arm".into() }, Entry::Undone { step: "arm".into() }])),
+            (
+                "undone twice",
+                with(arm(), vec![Entry::Undone { step: "arm".into() }, Entry::Undone { step: "arm".into() }]),
+            ),
             ("after the end", replay(vec![opened(), closed(Outcome::Committed), started("a")])),
         ] {
             assert!(log.is_err(), "{what}");

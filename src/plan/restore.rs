@@ -1,0 +1,344 @@
+//! The plan of a restore.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Refusal;
+use super::facts::IngestionFacts;
+use crate::manifest::{BigQueryRecord, Manifest, TabRecord, TableRecord, ViewRecord};
+use crate::model::{BackupName, DatasetId, Pattern, TableId};
+
+/// What a person asked for.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RestoreRequest {
+    /// Patterns of tables and views; empty: everything, the spreadsheet too.
+    pub tables: Vec<Pattern>,
+    /// Another dataset instead of the backup's own.
+    pub into: Option<DatasetId>,
+    /// Existing data may be replaced.
+    pub replace: bool,
+    /// Another spreadsheet instead of the backup's own.
+    pub into_spreadsheet: Option<String>,
+}
+
+/// What stands where the restore would write.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TargetFacts {
+    /// Datasets that exist: their whole resources.
+    pub datasets: BTreeMap<DatasetId, Value>,
+    /// Tables and views that exist: their whole resources.
+    pub tables: BTreeMap<TableId, Value>,
+    /// Spreadsheets that exist: for each tab whether it holds values.
+    pub spreadsheets: BTreeMap<String, BTreeMap<String, bool>>,
+    pub ingestion: Vec<IngestionFacts>,
+}
+
+/// What a restore will do.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RestorePlan {
+    pub backup: BackupName,
+    /// Jobs that run and will be paused meanwhile: only when the backup's own dataset is written.
+    pub pause: Vec<String>,
+    pub datasets: Vec<DatasetRestore>,
+    pub sheets: Vec<SheetRestore>,
+    pub notes: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DatasetRestore {
+    pub source: DatasetId,
+    pub target: DatasetId,
+    pub location: String,
+    /// The dataset does not exist and is made.
+    pub make: bool,
+    pub tables: Vec<TableRestore>,
+    /// In dependency order.
+    pub views: Vec<ViewRestore>,
+    pub routines: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TableRestore {
+    pub source: TableId,
+    pub target: TableId,
+    pub row_count: u64,
+    pub file_count: usize,
+    pub size_bytes: u64,
+    pub existing: Existing,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ViewRestore {
+    pub source: TableId,
+    pub target: TableId,
+    pub existing: Existing,
+}
+
+/// What is done about an object that stands in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Existing {
+    /// There is none.
+    None,
+    /// It holds no rows and is made anew.
+    Empty,
+    /// It holds data: a snapshot of it is taken, then it is replaced.
+    Replaced,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SheetRestore {
+    pub source: String,
+    pub target: String,
+    /// Title of the tab, and whether it is made.
+    pub tabs: Vec<(String, bool)>,
+}
+
+impl RestorePlan {
+    pub fn tables(&self) -> impl Iterator<Item = &TableRestore> {
+        self.datasets.iter().flat_map(|dataset| &dataset.tables)
+    }
+}
+
+/// Which datasets, tables and spreadsheets the plan needs to know about.
+pub fn targets(manifest: &Manifest, request: &RestoreRequest) -> (Vec<DatasetId>, Vec<TableId>, Vec<String>) {
+    let mut datasets = BTreeSet::new();
+    let mut tables = BTreeSet::new();
+    for source in manifest.bigquery() {
+        let target = request.into.as_ref().unwrap_or(&source.dataset);
+        datasets.insert(target.clone());
+        for id in wanted_tables(source, request).map(|t| &t.table).chain(wanted_views(source, request).map(|v| &v.view))
+        {
+            tables.extend(target.table(id.table()));
+        }
+    }
+    let spreadsheets = manifest
+        .sheets()
+        .filter(|_| sheets_wanted(request))
+        .map(|sheet| request.into_spreadsheet.clone().unwrap_or_else(|| sheet.spreadsheet.clone()))
+        .collect();
+    (datasets.into_iter().collect(), tables.into_iter().collect(), spreadsheets)
+}
+
+/// Plans a restore.
+///
+/// # Errors
+/// Everything that stands against it.
+pub fn plan(manifest: &Manifest, request: &RestoreRequest, facts: &TargetFacts) -> Result<RestorePlan, Vec<Refusal>> {
+    let mut refusals = Vec::new();
+    let mut notes = Vec::new();
+    let sources: Vec<&BigQueryRecord> = manifest.bigquery().collect();
+    if request.into.is_some() && sources.len() > 1 {
+        let names: Vec<String> = sources.iter().map(|source| source.dataset.to_string()).collect();
+        refusals.push(Refusal::new(
+            &manifest.name,
+            format!("holds {} datasets ({}), which cannot go into one", names.len(), names.join(", ")),
+            "restore it without --into",
+        ));
+    }
+    for pattern in &request.tables {
+        let known = sources.iter().any(|source| {
+            source.tables.iter().any(|t| pattern.matches(t.table.table()))
+                || source.views.iter().any(|v| pattern.matches(v.view.table()))
+        });
+        if !known {
+            refusals.push(Refusal::new(
+                format!("--table {pattern}"),
+                format!("matches no table or view of backup {}", manifest.name),
+                format!("strongroom show {} lists them", manifest.name),
+            ));
+        }
+    }
+    let datasets: Vec<DatasetRestore> =
+        sources.iter().map(|source| dataset(source, request, facts, &mut refusals)).collect();
+    let datasets: Vec<DatasetRestore> = datasets
+        .into_iter()
+        .filter(|d| request.tables.is_empty() || !(d.tables.is_empty() && d.views.is_empty()))
+        .collect();
+    let sheets = if sheets_wanted(request) {
+        manifest
+            .sheets()
+            .filter_map(|sheet| {
+                let target = request.into_spreadsheet.as_ref().unwrap_or(&sheet.spreadsheet);
+                sheet_plan(&sheet.spreadsheet, target, &sheet.tabs, request, facts, &mut refusals)
+            })
+            .collect()
+    } else {
+        if manifest.sheets().next().is_some() {
+            notes.push("spreadsheets are left alone".into());
+        }
+        vec![]
+    };
+    let in_place = datasets.iter().any(|dataset| dataset.source == dataset.target)
+        || sheets.iter().any(|sheet: &SheetRestore| sheet.source == sheet.target);
+    let pause = if in_place {
+        facts
+            .ingestion
+            .iter()
+            .filter(|job| job.state.as_deref() == Some("ENABLED"))
+            .map(|job| job.job.clone())
+            .collect()
+    } else {
+        vec![]
+    };
+    if refusals.is_empty() {
+        Ok(RestorePlan { backup: manifest.name.clone(), pause, datasets, sheets, notes })
+    } else {
+        Err(refusals)
+    }
+}
+
+fn sheets_wanted(request: &RestoreRequest) -> bool {
+    request.tables.is_empty() && (request.into.is_none() || request.into_spreadsheet.is_some())
+}
+
+fn matches(request: &RestoreRequest, table: &TableId) -> bool {
+    request.tables.is_empty() || request.tables.iter().any(|pattern| pattern.matches(table.table()))
+}
+
+fn wanted_tables<'a>(source: &'a BigQueryRecord, request: &'a RestoreRequest) -> impl Iterator<Item = &'a TableRecord> {
+    source.tables.iter().filter(|table| matches(request, &table.table))
+}
+
+fn wanted_views<'a>(source: &'a BigQueryRecord, request: &'a RestoreRequest) -> impl Iterator<Item = &'a ViewRecord> {
+    source.views.iter().filter(|view| matches(request, &view.view))
+}
+
+fn dataset(
+    source: &BigQueryRecord,
+    request: &RestoreRequest,
+    facts: &TargetFacts,
+    refusals: &mut Vec<Refusal>,
+) -> DatasetRestore {
+    let target = request.into.clone().unwrap_or_else(|| source.dataset.clone());
+    let existing = facts.datasets.get(&target);
+    if let Some(location) = existing.and_then(|resource| resource["location"].as_str())
+        && !location.eq_ignore_ascii_case(&source.location)
+    {
+        refusals.push(Refusal::new(
+            &target,
+            format!("is in {location}, the backup's files are in {}", source.location),
+            "name a dataset in the same location, or one that does not exist yet",
+        ));
+    }
+    let mut place = |id: &TableId| -> Option<TableId> {
+        match target.table(id.table()) {
+            Ok(target) => Some(target),
+            Err(error) => {
+                refusals.push(Refusal::new(id, error.to_string(), "the backup names a table that cannot be"));
+                None
+            }
+        }
+    };
+    let tables: Vec<(&TableRecord, TableId)> =
+        wanted_tables(source, request).filter_map(|t| Some((t, place(&t.table)?))).collect();
+    let views: Vec<(&ViewRecord, TableId)> =
+        wanted_views(source, request).filter_map(|v| Some((v, place(&v.view)?))).collect();
+    let tables = tables
+        .into_iter()
+        .map(|(record, target)| TableRestore {
+            source: record.table.clone(),
+            existing: table_in_the_way(&target, request, facts, refusals),
+            target,
+            row_count: record.row_count,
+            file_count: record.objects.len(),
+            size_bytes: record.objects.iter().map(|object| object.digests.size_bytes).sum(),
+        })
+        .collect();
+    let views = views
+        .into_iter()
+        .map(|(record, target)| ViewRestore {
+            source: record.view.clone(),
+            existing: view_in_the_way(&target, request, facts, refusals),
+            target,
+        })
+        .collect();
+    let routines =
+        if request.tables.is_empty() { source.routines.iter().map(|r| r.name.clone()).collect() } else { vec![] };
+    DatasetRestore {
+        source: source.dataset.clone(),
+        location: source.location.clone(),
+        make: existing.is_none(),
+        target,
+        tables,
+        views,
+        routines,
+    }
+}
+
+fn table_in_the_way(
+    target: &TableId,
+    request: &RestoreRequest,
+    facts: &TargetFacts,
+    refusals: &mut Vec<Refusal>,
+) -> Existing {
+    let Some(resource) = facts.tables.get(target) else { return Existing::None };
+    let rows = super::facts::count(resource, "numRows");
+    let buffered = super::facts::count(&resource["streamingBuffer"], "estimatedRows");
+    let holds_data = rows > 0 || buffered > 0 || resource.get("streamingBuffer").is_some();
+    if resource["type"].as_str().unwrap_or("TABLE") != "TABLE" {
+        refusals.push(Refusal::new(
+            target,
+            format!("exists and is a {}, not a table", resource["type"].as_str().unwrap_or_default()),
+            "restore --into another dataset",
+        ));
+    } else if holds_data && !request.replace {
+        refusals.push(Refusal::new(
+            target,
+            format!("exists and holds {} rows; a restore never overwrites data unasked", rows + buffered),
+            "restore --into another dataset and compare, or add --replace",
+        ));
+    } else if !holds_data {
+        return Existing::Empty;
+    }
+    Existing::Replaced
+}
+
+fn view_in_the_way(
+    target: &TableId,
+    request: &RestoreRequest,
+    facts: &TargetFacts,
+    refusals: &mut Vec<Refusal>,
+) -> Existing {
+    let Some(resource) = facts.tables.get(target) else { return Existing::None };
+    if resource["type"].as_str() == Some("TABLE") {
+        refusals.push(Refusal::new(target, "exists and is a table, not a view", "restore --into another dataset"));
+    } else if !request.replace {
+        refusals.push(Refusal::new(
+            target,
+            "exists; a restore never overwrites a view unasked",
+            "restore --into another dataset, or add --replace",
+        ));
+    }
+    Existing::Replaced
+}
+
+fn sheet_plan(
+    source: &str,
+    target: &str,
+    tabs: &[TabRecord],
+    request: &RestoreRequest,
+    facts: &TargetFacts,
+    refusals: &mut Vec<Refusal>,
+) -> Option<SheetRestore> {
+    let object = format!("spreadsheet {target}");
+    let Some(existing) = facts.spreadsheets.get(target) else {
+        refusals.push(Refusal::new(
+            object,
+            "does not exist, or may not be seen",
+            "make a new spreadsheet, share it with the worker's account, and name it: --into-spreadsheet ID",
+        ));
+        return None;
+    };
+    for tab in tabs.iter().filter(|tab| existing.get(&tab.title) == Some(&true) && !request.replace) {
+        refusals.push(Refusal::new(
+            format!("{object}, tab '{}'", tab.title),
+            "holds values; a restore never overwrites them unasked",
+            "add --replace, or --into-spreadsheet ID",
+        ));
+    }
+    let tabs = tabs.iter().map(|tab| (tab.title.clone(), !existing.contains_key(&tab.title))).collect();
+    Some(SheetRestore { source: source.into(), target: target.into(), tabs })
+}
