@@ -1,0 +1,83 @@
+# shellcheck shell=bash
+# Shared by the scripts here: say what is done, bring what is missing, stop what was started.
+# Sourced, never run. Knows nothing of what the scripts are for.
+
+say() { printf '\n== %s\n' "$*" >&2; }
+
+fail() {
+  printf 'error: %s\n' "$1" >&2
+  [ $# -lt 2 ] || printf 'hint: %s\n' "$2" >&2
+  exit 1
+}
+
+# Installs a Debian package when a command is missing: need_command COMMAND [PACKAGE]
+need_command() {
+  command -v "$1" >/dev/null 2>&1 && return 0
+  local package=${2:-$1} as_root=()
+  if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null 2>&1 || fail "$1 is missing" "install the package $package, or run this as root"
+    as_root=(sudo -n)
+  fi
+  command -v apt-get >/dev/null 2>&1 || fail "$1 is missing" "install it; on Debian the package is $package"
+  say "installing $package"
+  if ! "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$package" >/dev/null 2>&1; then
+    "${as_root[@]}" apt-get update -q >/dev/null || fail "cannot update the list of packages" "is the network up?"
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$package" >/dev/null \
+      || fail "cannot install $package" "install it by hand and run this again"
+  fi
+}
+
+# As need_command, but goes on without it: for what only some machines can have.
+try_command() { (need_command "$@") || { printf 'going on without %s\n' "$1" >&2; return 1; }; }
+
+# Rust itself is expected; a C compiler is what some of the dependencies are built with.
+need_rust() {
+  if ! command -v cargo >/dev/null 2>&1 && [ -f "${CARGO_HOME:-$HOME/.cargo}/env" ]; then
+    # shellcheck disable=SC1091
+    . "${CARGO_HOME:-$HOME/.cargo}/env"
+  fi
+  command -v cargo >/dev/null 2>&1 || fail "cargo is missing" "install Rust 1.95 or newer with rustup"
+  need_command cc gcc
+}
+
+# Runs the tests, each in a process of its own. The runner is built once, which takes minutes; where that cannot be
+# done (no network), cargo's own runner does.
+run_tests() {
+  if ! cargo nextest --version >/dev/null 2>&1; then
+    say "installing cargo-nextest"
+    cargo install cargo-nextest --locked --quiet || { cargo test --locked --all-targets -- "$@"; return; }
+  fi
+  cargo nextest run --locked --all-targets --no-tests=warn "$@"
+}
+
+# The directory that cargo builds into.
+target_dir() { printf '%s' "${CARGO_TARGET_DIR:-target}"; }
+
+# Milliseconds since the epoch.
+now_ms() { date +%s%3N; }
+
+# Starts a sandbox: start_sandbox LOG ARGUMENT...; sets sandbox_pid and sandbox_url. Ready means: it said so.
+start_sandbox() {
+  local log=$1
+  shift
+  "$(target_dir)/debug/strongroom-sandbox" "$@" >"$log" 2>"$log.err" </dev/null &
+  sandbox_pid=$!
+  sandbox_url=
+  local waited=0
+  while [ -z "$sandbox_url" ]; do
+    sandbox_url=$(sed -n 's/^strongroom-sandbox listening on \(http:.*\)$/\1/p' "$log")
+    [ -n "$sandbox_url" ] && break
+    kill -0 "$sandbox_pid" 2>/dev/null || { cat "$log" "$log.err" >&2; fail "the sandbox ended before it was ready"; }
+    [ "$waited" -lt 1800 ] || { cat "$log.err" >&2; stop_sandbox; fail "the sandbox was not ready after 180 s"; }
+    sleep 0.1
+    waited=$((waited + 1))
+  done
+}
+
+# Stops the sandbox that start_sandbox started, by its process id.
+stop_sandbox() {
+  [ -n "${sandbox_pid:-}" ] || return 0
+  kill "$sandbox_pid" 2>/dev/null || true
+  wait "$sandbox_pid" 2>/dev/null || true
+  sandbox_pid=
+}
