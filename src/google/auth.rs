@@ -20,7 +20,7 @@ pub enum Credentials {
     Token(Secret),
 }
 
-/// BigQuery, Storage and Scheduler; Drive because BigQuery tables may stand on Sheets.
+/// BigQuery, Storage and Scheduler.
 pub(crate) const CLOUD_SCOPES: [&str; 1] = ["https://www.googleapis.com/auth/cloud-platform"];
 /// Sheets is no part of cloud-platform.
 pub(crate) const SHEETS_SCOPES: [&str; 1] = ["https://www.googleapis.com/auth/spreadsheets"];

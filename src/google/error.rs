@@ -235,7 +235,10 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-fn find_in_chain<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {
+/// The first cause of this type.
+pub(crate) fn find_in_chain<'a, E: std::error::Error + 'static>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a E> {
     let mut next = error.source();
     while let Some(cause) = next {
         if let Some(found) = cause.downcast_ref::<E>() {
@@ -244,4 +247,96 @@ fn find_in_chain<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error:
         next = cause.source();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use google_cloud_gax::error::Error;
+
+    use super::*;
+
+    fn body(code: u16, reason: &str) -> String {
+        format!(
+            r#"{{"error": {{"code": {code}, "message": "text", "status": "X", "errors": [{{"reason": "{reason}", "domain": "global", "message": "text"}}]}}}}"#
+        )
+    }
+
+    fn word(failure: &Failure) -> &'static str {
+        match failure {
+            Failure::NotFound { .. } => "not found",
+            Failure::Exists { .. } => "exists",
+            Failure::Precondition { .. } => "precondition",
+            Failure::Denied { .. } => "denied",
+            Failure::Invalid { .. } => "invalid",
+            Failure::Transient { .. } => "transient",
+            Failure::Unknown { .. } => "unknown",
+            Failure::Corrupt { .. } => "corrupt",
+        }
+    }
+
+    /// Status, reason, what it means, what is known of the effect.
+    const TABLE: [(u16, &str, &str, Known); 23] = [
+        (403, "rateLimitExceeded", "transient", Known::NotDone),
+        (403, "userRateLimitExceeded", "transient", Known::NotDone),
+        (403, "quotaExceeded", "denied", Known::Refused),
+        (403, "accessDenied", "denied", Known::Refused),
+        (403, "forbidden", "denied", Known::Refused),
+        (403, "retentionPolicyNotMet", "precondition", Known::Refused),
+        (401, "authError", "denied", Known::Refused),
+        (400, "invalid", "invalid", Known::Refused),
+        (400, "invalidQuery", "invalid", Known::Refused),
+        (400, "resourceInUse", "precondition", Known::Refused),
+        (400, "rateLimitExceeded", "transient", Known::NotDone),
+        (404, "notFound", "not found", Known::Refused),
+        (409, "duplicate", "exists", Known::Refused),
+        (409, "alreadyExists", "exists", Known::Refused),
+        (409, "conflict", "exists", Known::Refused),
+        (412, "conditionNotMet", "precondition", Known::Refused),
+        (416, "requestedRangeNotSatisfiable", "invalid", Known::Refused),
+        (429, "rateLimitExceeded", "transient", Known::NotDone),
+        (500, "internalError", "transient", Known::Perhaps),
+        (502, "badGateway", "transient", Known::Perhaps),
+        (503, "backendError", "transient", Known::Perhaps),
+        (503, "", "transient", Known::Perhaps),
+        (504, "", "transient", Known::Perhaps),
+    ];
+
+    #[test]
+    fn the_status_and_the_reason_decide_by_both_ways() {
+        for (status, reason, means, effect) in TABLE {
+            let text = body(status, reason);
+            let by_rest = Fault::from_http("table p.d.t", status, &HeaderMap::new(), text.as_bytes());
+            let crate_status = google_cloud_gax::error::rpc::Status::try_from(&bytes::Bytes::from(text)).unwrap();
+            let error = Error::service_with_http_metadata(crate_status, Some(status), Some(HeaderMap::new()));
+            for fault in [by_rest, Fault::from_gax("table p.d.t", &error)] {
+                assert_eq!((word(&fault.failure), fault.effect), (means, effect), "{status} {reason}");
+                assert!(fault.failure.to_string().starts_with("table p.d.t: "), "{}", fault.failure);
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_no_json_is_quoted_in_part() {
+        let page = format!("<html>{}</html>", "x".repeat(10_000));
+        let fault = Fault::from_http("o", 502, &HeaderMap::new(), page.as_bytes());
+        assert!(fault.failure.to_string().len() < 700);
+        assert_eq!(fault.effect, Known::Perhaps);
+        assert_eq!(parse_answer(500, b"[1]").message, "[1]");
+    }
+
+    #[test]
+    fn retry_after_is_read_in_seconds() {
+        let headers = HeaderMap::from_iter([(http::header::RETRY_AFTER, http::HeaderValue::from_static("7"))]);
+        let fault = Fault::from_http("o", 429, &headers, b"");
+        assert_eq!(fault.retry_after, Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn a_call_without_an_answer_may_have_been_done_unless_it_never_left() {
+        assert_eq!(Fault::from_gax("o", &Error::connect("refused")).effect, Known::NotDone);
+        assert_eq!(Fault::from_gax("o", &Error::io("reset")).effect, Known::Perhaps);
+        assert_eq!(Fault::from_gax("o", &Error::timeout("slow")).effect, Known::Perhaps);
+        assert!(matches!(Fault::from_gax("o", &Error::deser("no")).failure, Failure::Corrupt { .. }));
+        assert!(matches!(Fault::from_gax("o", &Error::ser("no")).failure, Failure::Invalid { .. }));
+    }
 }

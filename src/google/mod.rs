@@ -6,6 +6,9 @@ pub mod bigquery;
 mod error;
 mod rest;
 mod retry;
+pub mod scheduler;
+pub mod sheets;
+pub mod storage;
 
 use std::sync::Arc;
 
@@ -13,6 +16,9 @@ use crate::model::Failure;
 pub use auth::Credentials;
 pub use bigquery::BigQuery;
 pub use retry::RetryPolicy;
+pub use scheduler::Scheduler;
+pub use sheets::Sheets;
+pub use storage::Storage;
 
 /// How to reach Google.
 #[derive(Debug, Clone)]
@@ -29,6 +35,9 @@ pub struct Settings {
 #[derive(Clone)]
 pub struct Google {
     pub bigquery: BigQuery,
+    pub storage: Storage,
+    pub sheets: Sheets,
+    pub scheduler: Scheduler,
 }
 
 impl Google {
@@ -51,7 +60,18 @@ impl Google {
 
         let rest = rest::Rest::new(http.clone(), &base(bigquery::HOST), credentials.clone(), retry.clone())?;
         let bigquery = BigQuery::connect(rest, endpoint.as_deref(), credentials.clone()).await?;
-        Ok(Self { bigquery })
+        let rest = rest::Rest::new(http.clone(), &base(storage::HOST), credentials.clone(), retry.clone())?;
+        let storage = Storage::connect(rest, endpoint.as_deref(), credentials.clone()).await?;
+        // Cloud-platform does not cover Sheets, and a login by hand may not cover both: hence credentials of its own.
+        let rest = rest::Rest::new(
+            http,
+            &base(sheets::HOST),
+            settings.credentials.build(&auth::SHEETS_SCOPES)?,
+            retry.clone(),
+        )?;
+        let sheets = Sheets::new(rest);
+        let scheduler = Scheduler::connect(endpoint.as_deref(), credentials, retry).await?;
+        Ok(Self { bigquery, storage, sheets, scheduler })
     }
 }
 

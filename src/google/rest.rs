@@ -103,14 +103,23 @@ impl Rest {
     /// # Errors
     /// As mapped by `error.rs`, after the retry.
     pub(crate) async fn call(&self, call: &Call) -> Result<Value, Failure> {
-        retry::run(&self.retry, call.effect, |attempt| self.attempt(call, attempt)).await
+        retry::run(&self.retry, call.effect, |_| self.attempt(call)).await
     }
 
     /// As `call`, where "exists already" after an attempt that may have worked is answered by `Ok(None)`: somebody has
     /// to look whose work it is.
     pub(crate) async fn create(&self, call: &Call) -> Result<Option<Value>, Failure> {
-        retry::run(&self.retry, call.effect, async |attempt: Attempt| match self.attempt(call, attempt).await {
-            Err(Fault { failure: Failure::Exists { .. }, .. }) if attempt.perhaps_done => Ok(None),
+        self.create_where(call, |fault| matches!(fault.failure, Failure::Exists { .. })).await
+    }
+
+    /// As `create`, for the faults that may be traces of one's own work.
+    pub(crate) async fn create_where(
+        &self,
+        call: &Call,
+        own_perhaps: impl Fn(&Fault) -> bool,
+    ) -> Result<Option<Value>, Failure> {
+        retry::run(&self.retry, call.effect, async |attempt: Attempt| match self.attempt(call).await {
+            Err(fault) if attempt.perhaps_done && own_perhaps(&fault) => Ok(None),
             result => result.map(Some),
         })
         .await
@@ -118,14 +127,14 @@ impl Rest {
 
     /// As `call` for a deletion, where "not found" after an attempt that may have worked is success.
     pub(crate) async fn remove(&self, call: &Call) -> Result<(), Failure> {
-        retry::run(&self.retry, call.effect, async |attempt: Attempt| match self.attempt(call, attempt).await {
+        retry::run(&self.retry, call.effect, async |attempt: Attempt| match self.attempt(call).await {
             Err(Fault { failure: Failure::NotFound { .. }, .. }) if attempt.perhaps_done => Ok(()),
             result => result.map(drop),
         })
         .await
     }
 
-    async fn attempt(&self, call: &Call, _: Attempt) -> Result<Value, Fault> {
+    async fn attempt(&self, call: &Call) -> Result<Value, Fault> {
         let object = &call.object;
         let mut request = self
             .http

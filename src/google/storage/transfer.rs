@@ -1,0 +1,313 @@
+//! Bytes in and out, by Google's crate (see the module's head). Memory: one chunk for a read, one part for an upload
+//! from a stream; what is given or asked for as `Bytes` is in memory anyway.
+
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use google_cloud_storage::model_ext::ReadRange;
+use google_cloud_storage::read_object::ReadObjectResponse;
+use google_cloud_storage::streaming_source::StreamingSource;
+
+use super::objects::is_own_perhaps;
+use super::{Object, Storage, object_name};
+use crate::google::error::{self, Fault};
+use crate::google::retry::{self, Effect};
+use crate::model::Failure;
+
+/// Bytes as they come.
+pub type ByteStream = BoxStream<'static, Result<Bytes, Failure>>;
+
+/// How an object is written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WriteOptions {
+    /// 0: only where nothing is. `None`: whatever is there is replaced.
+    pub if_generation_match: Option<i64>,
+    pub content_type: Option<String>,
+    pub storage_class: Option<String>,
+    /// The user's own metadata.
+    pub metadata: Vec<(String, String)>,
+}
+
+/// Every write carries its own number in the object's metadata: after a lost reply it tells one's own work from
+/// another writer's.
+const WRITE_ID: &str = "strongroom-write";
+
+/// A write's options on one of the crate's request builders: their type depends on the payload.
+macro_rules! configure {
+    ($request:expr, $options:expr, $write_id:expr) => {{
+        let own = $options.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let mut request = $request.set_metadata(own.chain([(WRITE_ID, $write_id.as_str())]));
+        if let Some(generation) = $options.if_generation_match {
+            request = request.set_if_generation_match(generation);
+        }
+        if let Some(content_type) = &$options.content_type {
+            request = request.set_content_type(content_type);
+        }
+        if let Some(class) = &$options.storage_class {
+            request = request.set_storage_class(class);
+        }
+        request
+    }};
+}
+
+impl Storage {
+    /// The whole object (its live generation, or the given one), and the generation that was read.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` beyond `max_bytes`; `Corrupt` when the checksum does not hold.
+    pub async fn read_all(
+        &self,
+        bucket: &str,
+        name: &str,
+        generation: Option<i64>,
+        max_bytes: u64,
+    ) -> Result<(Bytes, i64), Failure> {
+        let about = object_name(bucket, name);
+        let mut response = self.open(bucket, name, generation, None).await?;
+        let object = response.object();
+        let too_large = || {
+            let message = format!("larger than the {max_bytes} bytes that are read in one piece");
+            Failure::Invalid { object: about.clone(), message }
+        };
+        let size = u64::try_from(object.size).unwrap_or_default();
+        if size > max_bytes {
+            return Err(too_large());
+        }
+        let mut bytes = BytesMut::with_capacity(size as usize);
+        while let Some(chunk) = response.next().await {
+            let chunk = chunk.map_err(|error| Fault::from_gax(&about, &error).failure)?;
+            if (bytes.len() + chunk.len()) as u64 > max_bytes {
+                return Err(too_large());
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok((bytes.freeze(), object.generation))
+    }
+
+    /// The object as a stream, of one generation from its beginning to its end, and that generation. The last item is an
+    /// error when the checksum does not hold.
+    ///
+    /// # Errors
+    /// `NotFound`, and as mapped by `error.rs`.
+    pub async fn read_stream(
+        &self,
+        bucket: &str,
+        name: &str,
+        generation: Option<i64>,
+    ) -> Result<(ByteStream, i64), Failure> {
+        let response = self.open(bucket, name, generation, None).await?;
+        let generation = response.object().generation;
+        Ok((stream(object_name(bucket, name), response), generation))
+    }
+
+    /// The bytes of a range as a stream; what reaches beyond the end is cut there. The checksum cannot be checked.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` for a range that begins at or beyond the end.
+    pub async fn read_range(
+        &self,
+        bucket: &str,
+        name: &str,
+        generation: Option<i64>,
+        range: Range<u64>,
+    ) -> Result<ByteStream, Failure> {
+        let range = ReadRange::segment(range.start, range.end.saturating_sub(range.start));
+        let response = self.open(bucket, name, generation, Some(range)).await?;
+        Ok(stream(object_name(bucket, name), response))
+    }
+
+    /// Writes an object in one request. A lost reply is looked after: what is there is compared by its write id.
+    ///
+    /// # Errors
+    /// `Precondition` when the generation does not match; `Unknown` when no answer came; `Corrupt` when what arrived is
+    /// not what was sent.
+    pub async fn write_bytes(
+        &self,
+        bucket: &str,
+        name: &str,
+        bytes: Bytes,
+        options: &WriteOptions,
+    ) -> Result<Object, Failure> {
+        let about = object_name(bucket, name);
+        let write_id = new_write_id();
+        let written = retry::run(&self.rest.retry, Effect::Idempotent, async |attempt: retry::Attempt| {
+            let request = self.once.write_object(bucket_path(bucket), name, bytes.clone());
+            match configure!(request, options, write_id).send_buffered().await {
+                Ok(object) => Ok(Some(object)),
+                Err(error) => match Fault::from_gax(&about, &error) {
+                    fault if attempt.perhaps_done && is_own_perhaps(&fault) => Ok(None),
+                    fault => Err(fault),
+                },
+            }
+        })
+        .await?;
+        let object = match written {
+            Some(object) => from_crate(&about, bucket, object)?,
+            None => self.own(bucket, name, &write_id).await?.ok_or_else(|| Failure::Precondition {
+                object: about.clone(),
+                message: "there is an object of another writer".into(),
+            })?,
+        };
+        check(&about, &object, bytes.len() as u64, crc32c::crc32c(&bytes))?;
+        Ok(object)
+    }
+
+    /// Writes an object from a stream by a resumable upload: at most one part of 8 MiB is held. An error in the stream
+    /// leaves no object.
+    ///
+    /// # Errors
+    /// The stream's own failure; else as `write_bytes`.
+    pub async fn write_stream(
+        &self,
+        bucket: &str,
+        name: &str,
+        stream: ByteStream,
+        options: &WriteOptions,
+    ) -> Result<Object, Failure> {
+        let about = object_name(bucket, name);
+        let write_id = new_write_id();
+        let sent = Sent::default();
+        let source = Source { stream: stream.into(), sent: sent.clone() };
+        let request = self.resuming.write_object(bucket_path(bucket), name, source);
+        let object = match configure!(request, options, write_id).send_buffered().await {
+            Ok(object) => from_crate(&about, bucket, object)?,
+            Err(error) => {
+                if let Some(failure) = error::find_in_chain::<Failure>(&error) {
+                    return Err(failure.clone());
+                }
+                let fault = Fault::from_gax(&about, &error);
+                // The last part may have arrived, and only its reply been lost.
+                let own = match fault.effect == error::Known::Perhaps || is_own_perhaps(&fault) {
+                    true => self.own(bucket, name, &write_id).await,
+                    false => Ok(None),
+                };
+                match own {
+                    Ok(Some(object)) => object,
+                    Ok(None) => return Err(fault.failure),
+                    Err(_) => return Err(retry::unknown(fault.failure)),
+                }
+            }
+        };
+        let (size, crc) = sent.get();
+        check(&about, &object, size, crc)?;
+        Ok(object)
+    }
+
+    async fn open(
+        &self,
+        bucket: &str,
+        name: &str,
+        generation: Option<i64>,
+        range: Option<ReadRange>,
+    ) -> Result<ReadObjectResponse, Failure> {
+        let mut request = self.resuming.read_object(bucket_path(bucket), name);
+        if let Some(generation) = generation {
+            request = request.set_generation(generation);
+        }
+        if let Some(range) = range {
+            request = request.set_read_range(range);
+        }
+        request.send().await.map_err(|error| Fault::from_gax(&object_name(bucket, name), &error).failure)
+    }
+
+    /// The object, if it is the work of this write.
+    async fn own(&self, bucket: &str, name: &str, write_id: &str) -> Result<Option<Object>, Failure> {
+        match self.get_object(bucket, name, None).await {
+            Ok(object) => {
+                Ok(Some(object).filter(|found| found.metadata.get(WRITE_ID).is_some_and(|id| id == write_id)))
+            }
+            Err(Failure::NotFound { .. }) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
+/// Counts and sums what went through.
+struct Source {
+    /// In a lock only because the crate wants it shareable; it is never shared.
+    stream: std::sync::Mutex<ByteStream>,
+    sent: Sent,
+}
+
+#[derive(Clone, Default)]
+struct Sent(std::sync::Arc<std::sync::Mutex<(u64, u32)>>);
+
+impl Sent {
+    fn add(&self, chunk: &[u8]) {
+        let mut sum = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *sum = (sum.0 + chunk.len() as u64, crc32c::crc32c_append(sum.1, chunk));
+    }
+
+    fn get(&self) -> (u64, u32) {
+        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl StreamingSource for Source {
+    type Error = Failure;
+
+    async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
+        let stream = self.stream.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let chunk = stream.next().await?;
+        if let Ok(bytes) = &chunk {
+            self.sent.add(bytes);
+        }
+        Some(chunk)
+    }
+}
+
+fn stream(about: String, response: ReadObjectResponse) -> ByteStream {
+    futures::stream::unfold(Some((about, response)), async |state| {
+        let (about, mut response) = state?;
+        match response.next().await? {
+            Ok(chunk) => Some((Ok(chunk), Some((about, response)))),
+            Err(error) => Some((Err(Fault::from_gax(&about, &error).failure), None)),
+        }
+    })
+    .boxed()
+}
+
+fn check(about: &str, object: &Object, size_bytes: u64, crc: u32) -> Result<(), Failure> {
+    if object.size_bytes == size_bytes && object.crc32c.is_none_or(|stored| stored == crc) {
+        return Ok(());
+    }
+    let message = format!(
+        "{size_bytes} bytes with CRC32C {crc:08x} were sent, {} with {:08x?} arrived",
+        object.size_bytes, object.crc32c
+    );
+    Err(Failure::Corrupt { object: about.into(), message })
+}
+
+fn from_crate(about: &str, bucket: &str, object: google_cloud_storage::model::Object) -> Result<Object, Failure> {
+    let corrupt = |what: &str| Failure::Corrupt { object: about.into(), message: format!("unreadable answer: {what}") };
+    let time = |time: Option<google_cloud_wkt::Timestamp>| {
+        time.and_then(|time| jiff::Timestamp::new(time.seconds(), time.nanos()).ok())
+    };
+    let retained =
+        [time(object.retention_expire_time), time(object.retention.and_then(|retention| retention.retain_until_time))];
+    Ok(Object {
+        bucket: bucket.into(),
+        generation: Some(object.generation).filter(|number| *number != 0).ok_or_else(|| corrupt("no generation"))?,
+        metageneration: object.metageneration,
+        size_bytes: u64::try_from(object.size).map_err(|_| corrupt("size"))?,
+        crc32c: object.checksums.and_then(|sums| sums.crc32c),
+        updated: time(object.update_time).ok_or_else(|| corrupt("no time of update"))?,
+        storage_class: object.storage_class,
+        content_type: object.content_type,
+        metadata: object.metadata.into_iter().collect(),
+        temporary_hold: object.temporary_hold,
+        event_based_hold: object.event_based_hold.unwrap_or_default(),
+        retained_until: retained.into_iter().flatten().max(),
+        name: object.name,
+    })
+}
+
+fn bucket_path(bucket: &str) -> String {
+    format!("projects/_/buckets/{bucket}")
+}
+
+fn new_write_id() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
