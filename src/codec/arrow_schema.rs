@@ -50,13 +50,19 @@ pub fn arrow_field(field: &Field) -> ArrowField {
 /// The Arrow type of one value of the field: for REPEATED that of an element.
 pub fn element_type(field: &Field) -> DataType {
     match field.kind {
-        FieldType::Struct => DataType::Struct(field.fields.iter().map(arrow_field).collect()),
+        FieldType::Struct | FieldType::Range => DataType::Struct(children(field).iter().map(arrow_field).collect()),
+        kind => scalar_type(kind),
+    }
+}
+
+/// The fields below a field: of a STRUCT its own, of a RANGE `start` and `end`, otherwise none.
+pub fn children(field: &Field) -> std::borrow::Cow<'_, [Field]> {
+    match field.kind {
         FieldType::Range => {
             let element = field.range_element.unwrap_or(FieldType::Date);
-            let end = |name| arrow_field(&Field::nullable(name, element));
-            DataType::Struct(Fields::from(vec![end("start"), end("end")]))
+            vec![Field::nullable("start", element), Field::nullable("end", element)].into()
         }
-        kind => scalar_type(kind),
+        _ => field.fields.as_slice().into(),
     }
 }
 

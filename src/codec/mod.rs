@@ -3,9 +3,16 @@
 //! Works over `std::io` traits and memory only. Does not know where bytes lie or who asks for them.
 
 pub mod arrow_schema;
+pub mod avro;
+mod cast;
+mod columns;
 pub mod digest;
 mod error;
 pub mod farm;
 pub mod value;
 
+pub use cast::conform;
 pub use error::CodecError;
+
+#[cfg(test)]
+mod testing;
