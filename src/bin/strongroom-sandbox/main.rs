@@ -8,6 +8,7 @@ mod core;
 mod page;
 mod scheduler;
 mod secrets;
+mod seed;
 mod sheets;
 mod storage;
 
@@ -48,6 +49,12 @@ struct Args {
     /// Lets Cloud Scheduler jobs call other machines than this one.
     #[arg(long)]
     allow_external_targets: bool,
+    /// Fills the sandbox with sample data through its own API before it says that it is ready; what is there stays.
+    #[arg(long, value_name = "PROFILE", value_parser = ["ai-usage-analytics"])]
+    seed: Option<String>,
+    /// Begins the names of the backup buckets that --seed makes [default: PROJECT-backup].
+    #[arg(long, value_name = "PREFIX", requires = "seed")]
+    seed_bucket_prefix: Option<String>,
 }
 
 const HELP: &str = "\
@@ -89,6 +96,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), String> {
+    let seed = args.seed.map(|_profile| (args.project.clone(), args.seed_bucket_prefix));
     let options = Options { project: args.project, allow_external_targets: args.allow_external_targets };
     let sandbox = Sandbox::open(&args.data, options).map_err(|e| e.message)?;
     if let Some(clock) = args.clock {
@@ -109,11 +117,6 @@ async fn run(args: Args) -> Result<(), String> {
     storage::start(&sandbox).map_err(|e| e.message)?;
     scheduler::start(&sandbox);
 
-    let mut out = std::io::stdout();
-    writeln!(out, "strongroom-sandbox listening on http://{address}")
-        .and_then(|()| out.flush())
-        .map_err(|e| format!("cannot write the ready line: {e}"))?;
-
     let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
     let listener = listener.tap_io(|tcp| {
         let _ = tcp.set_nodelay(true);
@@ -122,11 +125,30 @@ async fn run(args: Args) -> Result<(), String> {
         let _ = stopping.await;
     });
     let server = tokio::spawn(server.into_future());
+    if let Some((project, prefix)) = seed {
+        let bucket_prefix = prefix.unwrap_or_else(|| format!("{project}-backup"));
+        let seed = seed::Seed { endpoint: format!("http://{address}"), project, bucket_prefix };
+        tokio::select! {
+            made = seed::ai_usage_analytics(&seed) => print_lines(made.map_err(|e| format!("cannot seed: {e}"))?)?,
+            stopped = wait_for_signal() => return stopped,
+        }
+    }
+    print_lines([format!("strongroom-sandbox listening on http://{address}")])?;
     wait_for_signal().await?;
     let _ = stop.send(());
     // Requests under way get a moment; what is on disk is sound without it.
     let _ = tokio::time::timeout(Duration::from_secs(5), server).await;
     Ok(())
+}
+
+/// Who started this waits for the ready line: it is written through at once.
+fn print_lines(lines: impl IntoIterator<Item = String>) -> Result<(), String> {
+    let mut out = std::io::stdout().lock();
+    lines
+        .into_iter()
+        .try_for_each(|line| writeln!(out, "{line}"))
+        .and_then(|()| out.flush())
+        .map_err(|e| format!("cannot write to standard output: {e}"))
 }
 
 /// All services on one router. BigQuery's routes come from its own module; every other path is taken apart by hand,
