@@ -117,8 +117,6 @@ pub(crate) fn unknown(failure: Failure) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-
     use super::*;
 
     fn policy() -> RetryPolicy {
@@ -163,15 +161,14 @@ mod tests {
     }
 
     async fn outcome(effect: Effect, faults: &[Known]) -> (Result<u32, Failure>, usize) {
-        let left = RefCell::new(faults.to_vec());
-        let calls = RefCell::new(0);
+        let mut calls = 0;
         let result = run(&policy(), effect, |attempt| {
-            *calls.borrow_mut() += 1;
-            let next = (!left.borrow().is_empty()).then(|| left.borrow_mut().remove(0));
+            let next = faults.get(calls).copied();
+            calls += 1;
             async move { next.map_or(Ok(attempt.number), |known| Err(fault(known))) }
         })
         .await;
-        (result, calls.into_inner())
+        (result, calls)
     }
 
     #[tokio::test]
