@@ -29,6 +29,8 @@ pub async fn serve(sandbox: &Arc<Sandbox>, request: Request) -> Result<Response,
         ("clock", &Method::PUT | &Method::POST) => {
             let bytes = to_bytes(request.into_body(), 4096).await.map_err(|e| ApiError::invalid(e.to_string()))?;
             sandbox.set_clock_us(wanted_us(sandbox, &json_object(&bytes)?)?)?;
+            // Who asks next sees what the new time brought.
+            crate::storage::tick(sandbox).await?;
             Ok(ok(clock(sandbox)))
         }
         ("requests", &Method::GET) => {

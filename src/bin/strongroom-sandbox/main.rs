@@ -113,7 +113,6 @@ async fn run(args: Args) -> Result<(), String> {
         );
     }
     let app = router(&sandbox);
-    let _ = sandbox.router.set(app.clone());
     storage::start(&sandbox).map_err(|e| e.message)?;
     scheduler::start(&sandbox);
 

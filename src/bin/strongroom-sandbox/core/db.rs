@@ -14,6 +14,15 @@ pub struct Db {
     connection: Mutex<Connection>,
 }
 
+/// Where a scan starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    First,
+    /// At this key or the next one.
+    At(String),
+    After(String),
+}
+
 /// The same calls inside a transaction.
 pub struct Tx<'a> {
     connection: &'a Connection,
@@ -71,6 +80,20 @@ impl Db {
         limit: usize,
     ) -> Result<Vec<(String, Value)>, ApiError> {
         Tx { connection: &self.lock() }.scan(space, prefix, after, limit)
+    }
+
+    /// As [`Db::scan`], with a choice of where to start.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn scan_from(
+        &self,
+        space: &str,
+        prefix: &str,
+        start: &Start,
+        limit: usize,
+    ) -> Result<Vec<(String, Value)>, ApiError> {
+        Tx { connection: &self.lock() }.scan_from(space, prefix, start, limit)
     }
 
     /// Runs `work` as one transaction: committed when it returns Ok, without effect otherwise. Other calls wait
@@ -135,8 +158,24 @@ impl Tx<'_> {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<(String, Value)>, ApiError> {
-        let (from, operator) = match after {
-            Some(after) if after >= prefix => (after, ">"),
+        let start = after.map_or(Start::First, |a| Start::After(a.to_string()));
+        self.scan_from(space, prefix, &start, limit)
+    }
+
+    /// See [`Db::scan_from`].
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn scan_from(
+        &self,
+        space: &str,
+        prefix: &str,
+        start: &Start,
+        limit: usize,
+    ) -> Result<Vec<(String, Value)>, ApiError> {
+        let (from, operator) = match start {
+            Start::After(key) if key.as_str() >= prefix => (key.as_str(), ">"),
+            Start::At(key) if key.as_str() >= prefix => (key.as_str(), ">="),
             _ => (prefix, ">="),
         };
         let sql = format!("SELECT key, value FROM kv WHERE space = ?1 AND key {operator} ?2 ORDER BY key");

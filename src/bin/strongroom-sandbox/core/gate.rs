@@ -25,6 +25,15 @@ const MAX_CUT_BYTES: usize = 256 << 20;
 
 /// The middleware around the whole router.
 pub async fn gate(State(sandbox): State<Arc<Sandbox>>, request: Request, next: Next) -> Response {
+    through(&sandbox, request, move |request| Box::pin(next.run(request))).await
+}
+
+/// Passes a request through the gate: also one that came within another (a batch).
+pub async fn through(
+    sandbox: &Sandbox,
+    request: Request,
+    serve: impl FnOnce(Request) -> futures::future::BoxFuture<'static, Response>,
+) -> Response {
     let started = Instant::now();
     let time = sandbox.clock.rfc3339();
     let method = request.method().to_string();
@@ -33,7 +42,7 @@ pub async fn gate(State(sandbox): State<Arc<Sandbox>>, request: Request, next: N
     let user_agent = header(request.headers(), "user-agent").map(str::to_string);
     let params = Params::parse(Some(&query));
     let (response, body) = match admit(request, &params).await {
-        Ok((request, body)) => (next.run(request).await, body),
+        Ok((request, body)) => (serve(request).await, body),
         Err(e) => (e.into_response(), None),
     };
     let mut response = match cut(response, &params, &path).await {

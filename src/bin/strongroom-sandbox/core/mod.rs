@@ -33,8 +33,6 @@ pub struct Sandbox {
     pub options: Options,
     /// The address in use, once bound.
     pub address: OnceLock<SocketAddr>,
-    /// The whole router, for requests that carry requests (batch).
-    pub router: OnceLock<axum::Router>,
 }
 
 /// Choices of the command line that services look at.
@@ -57,15 +55,7 @@ impl Sandbox {
         let db = Db::open(&dir.join("sandbox.sqlite"))?;
         let clock = Clock::load(&db)?;
         let log = RequestLog::open(&dir.join("requests.jsonl"))?;
-        Ok(Arc::new(Self {
-            clock,
-            db,
-            dir: dir.to_path_buf(),
-            log,
-            options,
-            address: OnceLock::new(),
-            router: OnceLock::new(),
-        }))
+        Ok(Arc::new(Self { clock, db, dir: dir.to_path_buf(), log, options, address: OnceLock::new() }))
     }
 
     /// `http://ADDRESS` of this server, as clients reach it when they sent no Host header.
