@@ -68,7 +68,7 @@ async fn object_level(mut call: Call, bucket: &str, name: &str) -> Result<Respon
             if let Some(source) =
                 header(&call.headers, "x-goog-copy-source").or_else(|| header(&call.headers, "x-amz-copy-source"))
             {
-                return copy_from(&call, &source.to_string(), (bucket, name), draft, &conditions);
+                return copy_from(&call, source, (bucket, name), draft, &conditions);
             }
             let body = std::mem::replace(&mut call.body, Body::empty());
             let (object, _) = upload::store_body(&call.sandbox, bucket, name, &draft, &conditions, body).await?;
