@@ -87,7 +87,7 @@ impl Caster {
     fn array(&self, array: &ArrayRef, field: &Field, path: &str) -> Result<ArrayRef, CodecError> {
         let array = match array.data_type() {
             DataType::Dictionary(_, value) => &arrow_cast(array, value, path)?,
-            DataType::Null if field.mode != Mode::Required => return absent(field, array.len(), path),
+            DataType::Null => return absent(field, array.len(), path),
             _ => array,
         };
         if field.mode == Mode::Repeated {

@@ -9,6 +9,7 @@ mod columns;
 pub mod digest;
 mod error;
 pub mod farm;
+pub mod parquet;
 pub mod value;
 
 pub use cast::conform;
