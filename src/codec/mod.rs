@@ -9,7 +9,9 @@ mod columns;
 pub mod digest;
 mod error;
 pub mod farm;
+pub mod fingerprint;
 pub mod parquet;
+pub mod row_json;
 pub mod value;
 
 pub use cast::conform;

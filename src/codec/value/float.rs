@@ -34,7 +34,7 @@ pub fn write_float64(value: f64, out: &mut Vec<u8>) {
     }
     // Whole numbers of at most 15 digits are their own %.15g.
     if value.fract() == 0.0 && value.abs() < 1e15 && (value != 0.0 || value.is_sign_positive()) {
-        super::push_display(out, value as i64);
+        super::push_int(value as i64, out);
         return;
     }
     let mut buffer = [0_u8; 40];

@@ -72,6 +72,54 @@ pub fn compact_json(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(&bytes[copied.min(bytes.len())..]);
 }
 
+/// Breaks compact JSON into lines as `TO_JSON_STRING(value, true)` does: two blanks a level, empty arrays and objects
+/// closed at once.
+pub fn pretty_json(compact: &str) -> String {
+    let mut out = String::with_capacity(compact.len() * 2);
+    let mut depth = 0_usize;
+    let mut in_string = false;
+    let mut characters = compact.chars().peekable();
+    let line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n("  ", depth));
+    };
+    while let Some(c) = characters.next() {
+        match c {
+            '"' => {
+                in_string = !in_string;
+                out.push(c);
+            }
+            '\\' if in_string => {
+                out.push(c);
+                out.extend(characters.next());
+            }
+            _ if in_string => out.push(c),
+            '{' | '[' => {
+                out.push(c);
+                match characters.peek() {
+                    Some('}' | ']') => out.extend(characters.next()),
+                    _ => {
+                        depth += 1;
+                        line(&mut out, depth);
+                    }
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut out, depth);
+                out.push(c);
+            }
+            ',' => {
+                out.push(c);
+                line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
 /// Checks JSON text and writes it as BigQuery keeps it: compact, members sorted by name, numbers read as numbers.
 ///
 /// # Errors
@@ -141,6 +189,12 @@ mod tests {
     fn white_space_goes_from_between_tokens_only() {
         assert_eq!(to_text(|out| compact_json(" {\"a b\" : [ 1 , \"x \\\" y\" ]\n}", out)), r#"{"a b":[1,"x \" y"]}"#);
         assert_eq!(to_text(|out| compact_json("\"\\", out)), "\"\\");
+    }
+
+    #[test]
+    fn pretty() {
+        let text = r#"{"a":[1,{}],"b":"x{,:\"","c":[]}"#;
+        assert_eq!(pretty_json(text), "{\n  \"a\": [\n    1,\n    {}\n  ],\n  \"b\": \"x{,:\\\"\",\n  \"c\": []\n}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub use decimal::{
 };
 pub use float::{parse_float64, write_float64};
 pub use interval::Interval;
-pub use json::{compact_json, normalise_json, write_json_string};
+pub use json::{compact_json, normalise_json, pretty_json, write_json_string};
 pub use range::{parse_range, write_range};
 
 /// A text that is no value of its type.
@@ -94,6 +94,25 @@ pub(crate) fn push_display(out: &mut Vec<u8>, value: impl std::fmt::Display) {
     let _ = write!(out, "{value}");
 }
 
+/// Writes an integer in decimal.
+pub(crate) fn push_int(number: i64, out: &mut Vec<u8>) {
+    let mut digits = [0_u8; 20];
+    let mut at = digits.len();
+    let mut rest = number.unsigned_abs();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        out.push(b'-');
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
 /// The text that a `write_*` function makes, as a `String`.
 pub fn to_text(write: impl FnOnce(&mut Vec<u8>)) -> String {
     let mut out = Vec::with_capacity(32);
@@ -115,6 +134,13 @@ mod tests {
         assert_eq!(parse_int64("9223372036854775808").unwrap_err().reason, "out of range");
         for text in ["", "-", "1.0", "1e3", "0x", "0x-1", "abc", "１"] {
             assert!(parse_int64(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn integers_are_written_as_rust_writes_them() {
+        for number in [0, 1, -1, 9, 10, 12_345, i64::MAX, i64::MIN] {
+            assert_eq!(to_text(|out| push_int(number, out)), number.to_string());
         }
     }
 
