@@ -1,1 +1,15 @@
-//! Backup, restore, verify and the other jobs: plan to saga.
+//! What Strongroom does, one file a verb: plan, then a saga of steps, then a record.
+
+pub mod backup;
+mod capture;
+mod context;
+mod inspect;
+pub mod ingest;
+pub mod recover;
+pub mod restore;
+mod run;
+pub mod status;
+pub mod validate;
+pub mod verify;
+
+pub use context::{Context, JobError};

@@ -1,0 +1,101 @@
+//! The saga's journal as objects: one a record, each place taken once.
+//!
+//! `_strongroom/journal/{run}/{sequence}.json`, and `_strongroom/open/{run}.json` while a run is not closed, so that
+//! `recover` need not look at every run there ever was.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::OWN_FOLDER;
+use crate::model::Failure;
+use crate::saga::{Entry, Journal, Log, Record};
+use crate::store::Store;
+
+/// A journal in a store.
+pub struct StoreJournal {
+    store: Arc<dyn Store>,
+}
+
+/// A run that was opened and not closed.
+pub struct OpenRun {
+    pub run: String,
+    pub log: Log,
+}
+
+impl StoreJournal {
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store }
+    }
+}
+
+fn record_key(run: &str, sequence: u64) -> String {
+    format!("{OWN_FOLDER}/journal/{run}/{sequence:06}.json")
+}
+
+fn open_key(run: &str) -> String {
+    format!("{OWN_FOLDER}/open/{run}.json")
+}
+
+#[async_trait]
+impl Journal for StoreJournal {
+    async fn append(&self, record: &Record) -> Result<(), Failure> {
+        let key = record_key(&record.run, record.sequence);
+        let encoded = serde_json::to_vec(record)
+            .map_err(|error| Failure::Invalid { object: key.clone(), message: error.to_string() })?;
+        let bytes = Bytes::from(encoded);
+        if matches!(record.entry, Entry::Opened { .. }) {
+            // Before the first record: an open run must never be overlooked.
+            self.store.put(&open_key(&record.run), bytes.clone()).await?;
+        }
+        match self.store.put_if_absent(&key, bytes.clone()).await {
+            Ok(_) => {}
+            Err(error @ (Failure::Exists { .. } | Failure::Unknown { .. })) => {
+                // One's own write whose reply was lost, or another worker's record?
+                let found = self.store.get(&key).await.map(|(found, _)| found);
+                if found.ok().as_ref() != Some(&bytes) {
+                    return Err(error);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        if matches!(record.entry, Entry::Closed { .. }) {
+            self.store.delete(&open_key(&record.run)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The runs that were opened and not closed, the oldest first.
+///
+/// # Errors
+/// When the store cannot be read, or a log does not hold together.
+pub async fn open_runs(store: &dyn Store) -> Result<Vec<OpenRun>, Failure> {
+    let mut runs = Vec::new();
+    for marker in store.list(&format!("{OWN_FOLDER}/open/")).await? {
+        let name = marker.key.rsplit('/').next().unwrap_or_default();
+        let Some(run) = name.strip_suffix(".json") else { continue };
+        let mut records = Vec::new();
+        for object in store.list(&format!("{OWN_FOLDER}/journal/{run}/")).await? {
+            let (bytes, _) = store.get(&object.key).await?;
+            let corrupt = |message: String| Failure::Corrupt {
+                object: format!("{}/{}", store.describe(), object.key),
+                message,
+            };
+            let record: Record = serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
+            records.push(record);
+        }
+        let log = Log::replay(records).map_err(|error| Failure::Corrupt {
+            object: format!("{}/{OWN_FOLDER}/journal/{run}", store.describe()),
+            message: error.to_string(),
+        })?;
+        if log.closed().is_some() || log.records().is_empty() {
+            // Closed, but the process ended before the marker was removed; or it ended before the first record.
+            store.delete(&marker.key).await?;
+            continue;
+        }
+        runs.push(OpenRun { run: run.into(), log });
+    }
+    Ok(runs)
+}

@@ -1,0 +1,378 @@
+//! Backup: inventory, plan, pause, drain, snapshot, resume, capture, manifest.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::run::{self, Undo};
+use super::{Context, JobError, capture};
+use crate::catalog::Catalog;
+use crate::config::SourceKind;
+use crate::manifest::{FORMAT, Manifest, PauseRecord, Previous, StepTiming};
+use crate::model::{Failure, Place, TableId, TierName};
+use crate::plan::backup::{BackupPlan, BigQueryPlan};
+use crate::plan::facts::{BackupFacts, DestinationFacts, IngestionFacts, SourceFacts};
+use crate::plan::{self, Refusal};
+use crate::saga::{Done, Saga};
+use crate::source::bigquery::{self, JobIds};
+use crate::source::sheets;
+use crate::store::Store;
+use crate::{ingestion, model};
+
+/// Snapshots under way at once; BigQuery allows 100
+/// (<https://cloud.google.com/bigquery/docs/table-snapshots-intro#limitations>).
+const SNAPSHOTS_AT_ONCE: usize = 50;
+
+/// The plan of a backup at this moment: what a dry run prints.
+///
+/// # Errors
+/// `Refused` with everything that stands against it.
+pub async fn plan(context: &Context, tier: &TierName) -> Result<BackupPlan, JobError> {
+    let (plan, _) = inventory_and_plan(context, tier, context.now()).await?;
+    Ok(plan)
+}
+
+async fn inventory_and_plan(
+    context: &Context,
+    tier: &TierName,
+    now: Timestamp,
+) -> Result<(BackupPlan, BackupFacts), JobError> {
+    if !context.config.tiers.contains_key(tier) {
+        let known: Vec<&str> = context.config.tiers.keys().map(TierName::as_str).collect();
+        let hint = format!("one of: {}", known.join(", "));
+        let refusal = Refusal { object: tier.to_string(), message: "is no tier of the configuration".into(), hint };
+        return Err(JobError::Refused(vec![refusal]));
+    }
+    let facts = facts(context, tier).await?;
+    let plan = plan::backup::plan(&context.config, tier, &facts, now).map_err(JobError::Refused)?;
+    Ok((plan, facts))
+}
+
+async fn facts(context: &Context, tier: &TierName) -> Result<BackupFacts, JobError> {
+    let mut sources = Vec::new();
+    for source in &context.config.sources {
+        sources.push(match &source.kind {
+            SourceKind::BigQuery(bigquery) => SourceFacts::BigQuery(
+                bigquery::inventory(&context.google, &source.name, bigquery, context.config.parallel).await?,
+            ),
+            SourceKind::Sheets(sheet) => {
+                SourceFacts::Sheets(sheets::inventory(&context.google, &source.name, sheet).await?)
+            }
+        });
+    }
+    let mut destinations = Vec::new();
+    for place in context.config.tiers.get(tier).map(|tier| tier.destinations.as_slice()).unwrap_or_default() {
+        destinations.push(destination(context, place).await?);
+    }
+    let observed = ingestion::observe(&context.google, &context.config.ingestion.scheduler_jobs).await?;
+    let ingestion = observed
+        .into_iter()
+        .map(|(job, state)| IngestionFacts { job, state: state.as_ref().map(ingestion::state_name) })
+        .collect();
+    Ok(BackupFacts { sources, destinations, ingestion })
+}
+
+async fn destination(context: &Context, place: &Place) -> Result<DestinationFacts, Failure> {
+    let (location, retention_locked) = match place {
+        Place::Gcs { bucket, .. } => match context.google.storage.get_bucket(bucket).await {
+            Ok(bucket) => (Some(bucket.location), bucket.retention.is_some_and(|policy| policy.locked)),
+            Err(Failure::NotFound { .. }) => (None, false),
+            Err(error) => return Err(error),
+        },
+        Place::Local { .. } => (Some("local".into()), false),
+    };
+    Ok(DestinationFacts { place: place.clone(), location, retention_locked })
+}
+
+/// Takes a backup.
+///
+/// # Errors
+/// `Refused` before anything is changed; otherwise the failed step, after what was done was taken back.
+pub async fn run(context: &Context, tier: &TierName) -> Result<Manifest, JobError> {
+    let started_at = context.now();
+    context.observer.step_started("plan");
+    let (plan, facts) = inventory_and_plan(context, tier, started_at).await?;
+    let planned_at = context.now();
+    let tables = plan.tables().count();
+    context.observer.step_done("plan", planned_at.duration_since(started_at), &format!("{tables} tables"));
+
+    let id = run::new_id(context);
+    let timings = vec![StepTiming { step: "plan".into(), started_at, ended_at: planned_at }];
+    run::run(context, &id, ("backup", plan.name.as_str()), async |saga| {
+        Work { context, plan: &plan, facts: &facts, id: &id, started_at, timings }.steps(saga).await
+    })
+    .await
+}
+
+struct Work<'a> {
+    context: &'a Context,
+    plan: &'a BackupPlan,
+    facts: &'a BackupFacts,
+    id: &'a str,
+    started_at: Timestamp,
+    timings: Vec<StepTiming>,
+}
+
+impl Work<'_> {
+    async fn steps(mut self, saga: &mut Saga<'_>) -> Result<Manifest, JobError> {
+        let destinations = self.context.destinations(&self.plan.tier)?;
+        let Some(primary) = destinations.first().cloned() else {
+            return Err(Failure::Invalid { object: self.plan.tier.to_string(), message: "has no destination".into() }.into());
+        };
+
+        saga.step("prepare", self.prepare()).await?;
+        saga.step("arm_resume", self.arm_resume()).await?;
+        let paused_at = self.context.now();
+        saga.step("pause", self.pause()).await?;
+        let fresh = saga.step("drain", self.drain()).await?;
+        let (cut_at, snapshots) = saga.step("snapshot", self.snapshot()).await?;
+        saga.step("resume", self.resume()).await?;
+        let resumed_at = self.context.now();
+
+        let captured = capture::Capture {
+            context: self.context,
+            plan: self.plan,
+            facts: self.facts,
+            run: self.id,
+            store: primary.clone(),
+            fresh: &fresh,
+            snapshots: &snapshots,
+        };
+        let mut sources = saga.step("capture", captured.bigquery()).await?;
+        sources.extend(saga.step("sheets", captured.sheets()).await?);
+        let validation = saga.step("validate", captured.validation()).await?;
+        if destinations.len() > 1 {
+            let objects = sources_objects(&sources);
+            saga.step("copy", copy(primary.clone(), &destinations[1..], objects)).await?;
+        }
+
+        let previous = self.previous().await?;
+        self.timings.extend(saga.timings().iter().map(|(step, started_at, ended_at)| StepTiming {
+            step: step.clone(),
+            started_at: *started_at,
+            ended_at: *ended_at,
+        }));
+        let pause = (!self.plan.pause.is_empty())
+            .then(|| PauseRecord { jobs: self.plan.pause.clone(), paused_at, resumed_at });
+        let manifest = Manifest {
+            format: FORMAT,
+            name: self.plan.name.clone(),
+            tier: self.plan.tier.clone(),
+            commit_id: (self.context.nonce)(),
+            tool: self.context.tool.clone(),
+            run: self.id.into(),
+            generation: saga.log().generation(),
+            started_at: self.started_at,
+            cut_at,
+            committed_at: self.context.now(),
+            sources,
+            validation,
+            pause,
+            timings: std::mem::take(&mut self.timings),
+            previous,
+            notes: self.notes(),
+        };
+        saga.step("manifest", commit(&destinations, &self.plan.folder, &manifest)).await?;
+        saga.step("verify", check_stored(primary.as_ref(), &manifest)).await?;
+        Ok(manifest)
+    }
+
+    /// Makes what is missing, and journals what is to be removed should the backup not come to exist.
+    async fn prepare(&self) -> Result<Done<()>, JobError> {
+        for source in self.plan.bigquery().filter(|source| source.make_snapshot_dataset) {
+            bigquery::ensure_snapshot_dataset(&self.context.google, &source.snapshot_dataset, &source.location).await?;
+        }
+        let undo = Undo::RemoveBackup {
+            snapshots: self.plan.tables().map(|table| table.snapshot.clone()).collect(),
+            place: self.plan.destinations[0].clone(),
+            folder: self.plan.folder.clone(),
+        };
+        Ok(Done::new(()).undo(undo.to_value()))
+    }
+
+    /// Journals which jobs will have to be resumed, before any is paused.
+    async fn arm_resume(&self) -> Result<Done<()>, JobError> {
+        let within = SignedDuration::from_secs(i64::try_from(self.plan.resume_within.as_secs()).unwrap_or(i64::MAX));
+        let not_later_than = self.context.now().checked_add(within).unwrap_or(Timestamp::MAX);
+        let undo = Undo::ResumeIngestion { jobs: self.plan.pause.clone(), not_later_than };
+        let observed: BTreeMap<&str, Option<&str>> =
+            self.facts.ingestion.iter().map(|job| (job.job.as_str(), job.state.as_deref())).collect();
+        Ok(Done::new(()).output(json!({"observed": observed})).undo(undo.to_value()))
+    }
+
+    async fn pause(&self) -> Result<Done<()>, JobError> {
+        ingestion::pause(&self.context.google, &self.plan.pause).await?;
+        Ok(Done::new(()).note(count(self.plan.pause.len(), "job")))
+    }
+
+    /// Waits until nothing writes, and looks at every table once more: the cut is of what is there then.
+    async fn drain(&self) -> Result<Done<BTreeMap<TableId, Value>>, JobError> {
+        let mut fresh = BTreeMap::new();
+        let mut waited = std::time::Duration::ZERO;
+        for source in self.plan.bigquery() {
+            let tables: Vec<TableId> = source.tables.iter().map(|table| table.table.clone()).collect();
+            let drained = ingestion::drain(
+                &self.context.google,
+                &source.dataset,
+                &tables,
+                self.plan.drain_timeout.as_duration(),
+                self.context.config.parallel,
+                &|what| self.context.observer.note(&format!("waiting: {what}")),
+            )
+            .await?;
+            fresh.extend(drained.resources);
+            waited += drained.waited;
+        }
+        Ok(Done::new(fresh).note(format!("nothing writes, after {:.1} s", waited.as_secs_f64())))
+    }
+
+    /// Snapshots every table as of one instant.
+    async fn snapshot(&self) -> Result<Done<(Option<Timestamp>, BTreeMap<TableId, Value>)>, JobError> {
+        let mut taken = BTreeMap::new();
+        let mut cut = None;
+        for source in self.plan.bigquery() {
+            let at = match cut {
+                Some(at) => at,
+                None => {
+                    bigquery::cut_instant(&self.context.google, source.dataset.project(), &source.location).await?
+                }
+            };
+            cut = Some(at);
+            taken.extend(self.snapshot_source(source, at).await?);
+        }
+        let note = format!("{} as of {}", count(taken.len(), "table"), cut.map(|at| at.to_string()).unwrap_or_default());
+        let output = json!({"cut_at": cut.map(|at| at.to_string())});
+        Ok(Done::new((cut, taken)).output(output).note(note))
+    }
+
+    async fn snapshot_source(&self, source: &BigQueryPlan, at: Timestamp) -> Result<Vec<(TableId, Value)>, Failure> {
+        let ids = job_ids(self.id, source);
+        let done = AtomicUsize::new(0);
+        stream::iter(source.tables.iter().enumerate())
+            .map(|(index, table)| {
+                let (ids, done) = (&ids, &done);
+                async move {
+                    let from = (&table.table, Some(at));
+                    let to = (&table.snapshot, source.snapshots_expire_at);
+                    let resource = bigquery::snapshot(&self.context.google, ids, index, from, to).await?;
+                    let n = done.fetch_add(1, Ordering::Relaxed) + 1;
+                    self.context.observer.progress("snapshot", n, source.tables.len(), table.table.table());
+                    Ok((table.table.clone(), resource))
+                }
+            })
+            .buffer_unordered(SNAPSHOTS_AT_ONCE)
+            .try_collect()
+            .await
+    }
+
+    async fn resume(&self) -> Result<Done<()>, JobError> {
+        ingestion::resume(&self.context.google, &self.plan.pause).await?;
+        Ok(Done::new(()).discharges("arm_resume").note(count(self.plan.pause.len(), "job")))
+    }
+
+    async fn previous(&self) -> Result<Option<Previous>, JobError> {
+        let listing = self.context.catalog.list().await?;
+        let last = listing.entries.into_iter().find(|entry| entry.manifest.tier == self.plan.tier);
+        Ok(last.map(|entry| Previous { name: entry.manifest.name, sha256: entry.sha256 }))
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let formats = self.plan.tables().filter_map(|table| {
+            let reason = table.format_reason.as_ref()?;
+            Some(format!("{}: {} instead of the tier's format: {reason}", table.table, table.format.extension()))
+        });
+        self.plan.notes.iter().cloned().chain(formats).collect()
+    }
+}
+
+/// The ids of the jobs of a run on a source.
+pub(super) fn job_ids(run: &str, source: &BigQueryPlan) -> JobIds {
+    JobIds {
+        run: format!("{run}_{}", source.name),
+        project: source.dataset.project().into(),
+        location: source.location.clone(),
+    }
+}
+
+fn sources_objects(sources: &[crate::manifest::SourceRecord]) -> Vec<(String, u64)> {
+    use crate::manifest::SourceRecord;
+    let mut objects = Vec::new();
+    for source in sources {
+        match source {
+            SourceRecord::BigQuery(source) => {
+                objects.push(&source.meta);
+                objects.extend(source.tables.iter().flat_map(|t| std::iter::once(&t.meta).chain(&t.objects)));
+                objects.extend(source.views.iter().map(|v| &v.meta));
+                objects.extend(source.routines.iter().map(|r| &r.meta));
+            }
+            SourceRecord::Sheets(source) => {
+                objects.extend(source.tabs.iter().flat_map(|tab| [&tab.cells, &tab.csv, &tab.parquet]));
+            }
+        }
+    }
+    objects.into_iter().map(|object| (object.key.clone(), object.digests.size_bytes)).collect()
+}
+
+/// Copies every object from the primary to the other destinations.
+async fn copy(
+    primary: Arc<dyn Store>,
+    others: &[Arc<dyn Store>],
+    objects: Vec<(String, u64)>,
+) -> Result<Done<()>, JobError> {
+    for other in others {
+        for (key, size_bytes) in &objects {
+            let stream = primary.read(key).await?;
+            let copied = match other.write_stream(key, stream).await {
+                Ok(info) => info.size_bytes,
+                // Left by an earlier attempt of this very run: its name is not used by any other.
+                Err(Failure::Exists { .. }) => other.head(key).await?.map_or(0, |info| info.size_bytes),
+                Err(error) => return Err(error.into()),
+            };
+            if copied != *size_bytes {
+                let object = format!("{}/{key}", other.describe());
+                let message = format!("{copied} bytes arrived, {size_bytes} were sent");
+                return Err(Failure::Corrupt { object, message }.into());
+            }
+        }
+    }
+    Ok(Done::new(()).note(format!("{} to {}", count(objects.len(), "object"), count(others.len(), "destination"))))
+}
+
+/// Commits: the copies' manifests first, so that what the primary lists is everywhere.
+async fn commit(destinations: &[Arc<dyn Store>], folder: &str, manifest: &Manifest) -> Result<Done<()>, JobError> {
+    for store in destinations.iter().rev() {
+        Catalog::commit(store.as_ref(), folder, manifest).await?;
+    }
+    Ok(Done::new(()).discharges("prepare").note(manifest.name.to_string()))
+}
+
+/// Looks once more at what lies in the primary: every object there, with its size and checksum.
+async fn check_stored(store: &dyn Store, manifest: &Manifest) -> Result<Done<()>, JobError> {
+    let folder = plan::backup::folder(&manifest.tier, &manifest.name, manifest.started_at);
+    let found: BTreeMap<String, model::Digests> = manifest.objects().map(|o| (o.key.clone(), o.digests)).collect();
+    let listed = store.list(&format!("{folder}/")).await?;
+    let mut seen = 0;
+    for info in &listed {
+        let Some(digests) = found.get(&info.key) else { continue };
+        seen += 1;
+        let same = info.size_bytes == digests.size_bytes && info.crc32c.is_none_or(|crc| crc == digests.crc32c);
+        if !same {
+            let object = format!("{}/{}", store.describe(), info.key);
+            return Err(Failure::Corrupt { object, message: "changed since it was written".into() }.into());
+        }
+    }
+    if seen != found.len() {
+        let message = format!("{seen} of {} objects are there", found.len());
+        return Err(Failure::Corrupt { object: format!("{}/{folder}", store.describe()), message }.into());
+    }
+    Ok(Done::new(()).note(count(seen, "object")))
+}
+
+/// "1 table", "2 tables".
+pub(super) fn count(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}

@@ -1,0 +1,105 @@
+//! What every job works with, and how a job fails.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::catalog::{Catalog, CatalogError, LeaseError};
+use crate::config::{Config, Source, SourceKind};
+use crate::google::Google;
+use crate::model::{Failure, Place, TierName};
+use crate::plan::Refusal;
+use crate::plan::queries::ValidationQuery;
+use crate::saga::{Clock, LogError, Observer, SagaError};
+use crate::store::Store;
+
+/// Everything at the edge, wired once by `app`.
+#[derive(Clone)]
+pub struct Context {
+    pub config: Arc<Config>,
+    pub google: Google,
+    pub catalog: Catalog,
+    /// Where journal and lease are kept.
+    pub home: Arc<dyn Store>,
+    pub clock: Arc<dyn Clock>,
+    pub observer: Arc<dyn Observer>,
+    pub queries: Arc<Vec<ValidationQuery>>,
+    /// Opens a destination.
+    pub open: Arc<dyn Fn(&Place) -> Result<Arc<dyn Store>, Failure> + Send + Sync>,
+    /// Random hexadecimal text, for ids.
+    pub nonce: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Who this is, for people: "backup on host x".
+    pub holder: String,
+    /// Name and version of the program.
+    pub tool: String,
+}
+
+/// Why a job did not do all that was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// Found while planning: nothing was changed.
+    #[error("{}", refused(.0))]
+    Refused(Vec<Refusal>),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    #[error(transparent)]
+    Failure(#[from] Failure),
+    #[error("the journal is inconsistent: {0}")]
+    Journal(#[from] LogError),
+    /// A step failed; what was done was taken back, except for what `left` says.
+    #[error("step '{step}' failed: {cause}{}", left_over(.left))]
+    Step { step: String, cause: Box<JobError>, left: Vec<String> },
+}
+
+fn refused(refusals: &[Refusal]) -> String {
+    let lines: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+    match lines.as_slice() {
+        [one] => one.clone(),
+        lines => format!("{} things stand against it:\n  {}", lines.len(), lines.join("\n  ")),
+    }
+}
+
+fn left_over(left: &[String]) -> String {
+    if left.is_empty() {
+        return String::new();
+    }
+    format!("\n  not taken back (run `strongroom recover`): {}", left.join("\n  "))
+}
+
+impl From<SagaError<JobError>> for JobError {
+    fn from(error: SagaError<JobError>) -> Self {
+        match error {
+            SagaError::Step { step, error } => Self::Step { step, cause: Box::new(error), left: vec![] },
+            SagaError::Journal { step, error } => {
+                let cause = Box::new(Self::Failure(error));
+                Self::Step { step: format!("{step} (journal)"), cause, left: vec![] }
+            }
+            SagaError::Log(error) => Self::Journal(error),
+        }
+    }
+}
+
+impl Context {
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The stores of a tier's destinations, the primary first.
+    ///
+    /// # Errors
+    /// When a destination cannot be opened.
+    pub fn destinations(&self, tier: &TierName) -> Result<Vec<Arc<dyn Store>>, Failure> {
+        let places = self.config.tiers.get(tier).map(|tier| tier.destinations.as_slice()).unwrap_or_default();
+        places.iter().map(|place| (self.open)(place)).collect()
+    }
+
+    /// The first BigQuery source of the configuration, with its name.
+    pub fn bigquery_sources(&self) -> impl Iterator<Item = (&Source, &crate::config::BigQuerySource)> {
+        self.config.sources.iter().filter_map(|source| match &source.kind {
+            SourceKind::BigQuery(bigquery) => Some((source, bigquery)),
+            SourceKind::Sheets(_) => None,
+        })
+    }
+}

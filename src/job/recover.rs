@@ -1,0 +1,96 @@
+//! Recover: what runs that died left behind is taken back, ingestion first.
+
+use serde::Serialize;
+
+use super::run::{self, Undo};
+use super::{Context, JobError};
+use crate::catalog::{self, Lease, LeaseError, OpenRun, StoreJournal};
+use crate::saga::Saga;
+
+/// An open run, and what became of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Recovered {
+    pub run: String,
+    pub verb: String,
+    pub subject: String,
+    pub opened_at: Option<jiff::Timestamp>,
+    /// The step that it died in.
+    pub died_in: Option<String>,
+    /// What is to be taken back, in this order.
+    pub undo: Vec<String>,
+    /// What could not be taken back.
+    pub failures: Vec<String>,
+}
+
+/// What a recovery would do. A run that holds the lease is alive and not listed.
+///
+/// # Errors
+/// When the journal cannot be read.
+pub async fn plan(context: &Context) -> Result<Vec<Recovered>, JobError> {
+    Ok(catalog::open_runs(context.home.as_ref()).await?.iter().map(describe).collect())
+}
+
+fn describe(open: &OpenRun) -> Recovered {
+    let (verb, subject) = open.log.purpose().unwrap_or_default();
+    let undo = open.log.pending_undos().into_iter().map(|(step, undo)| match serde_json::from_value(undo) {
+        Ok(Undo::ResumeIngestion { jobs, .. }) => format!("resume {}", jobs.join(", ")),
+        Ok(Undo::RemoveBackup { snapshots, place, folder }) => {
+            format!("remove {} unfinished snapshots and {place}/{folder}", snapshots.len())
+        }
+        Ok(Undo::DropTables { tables }) => format!("drop {} tables that the run made", tables.len()),
+        Ok(Undo::DropDataset { dataset }) => format!("drop dataset {dataset} if it is empty"),
+        Ok(Undo::PutBack { tables, .. }) => format!("put {} replaced tables back", tables.len()),
+        Err(error) => format!("{step}: not understood ({error})"),
+    });
+    Recovered {
+        run: open.run.clone(),
+        verb: verb.into(),
+        subject: subject.into(),
+        opened_at: open.log.opened_at(),
+        died_in: open.log.running().or(open.log.failed().map(|(step, _)| step)).map(String::from),
+        undo: undo.collect(),
+        failures: vec![],
+    }
+}
+
+/// Takes back what dead runs left. A run that is alive holds the lease: then nothing is touched.
+///
+/// # Errors
+/// `Lease` while a run is alive.
+pub async fn run(context: &Context) -> Result<Vec<Recovered>, JobError> {
+    if catalog::open_runs(context.home.as_ref()).await?.is_empty() {
+        return Ok(vec![]);
+    }
+    let id = run::new_id(context);
+    let holder = format!("recover ({})", context.holder);
+    let lease =
+        Lease::acquire(context.home.as_ref(), &context.config.name, (&holder, &id), context.now()).await?;
+    let outcome = with_lease(context, lease.generation()).await;
+    lease.release(context.home.as_ref(), context.now()).await.ok();
+    outcome
+}
+
+/// Does so at the start of another job, which is no reason for that job to fail.
+///
+/// # Errors
+/// When the journal cannot be read; a run that is alive is no error here.
+pub async fn at_start(context: &Context) -> Result<Vec<Recovered>, JobError> {
+    match run(context).await {
+        Err(JobError::Lease(LeaseError::Held { .. })) => Ok(vec![]),
+        outcome => outcome,
+    }
+}
+
+async fn with_lease(context: &Context, generation: u64) -> Result<Vec<Recovered>, JobError> {
+    let journal = StoreJournal::new(context.home.clone());
+    let mut recovered = Vec::new();
+    for open in catalog::open_runs(context.home.as_ref()).await? {
+        let mut report = describe(&open);
+        let run = open.run.clone();
+        let mut saga =
+            Saga::adopt(&journal, context.clock.as_ref(), context.observer.as_ref(), open.log, generation);
+        report.failures = saga.unwind(|_, undo| run::carry_out(context, &run, undo)).await;
+        recovered.push(report);
+    }
+    Ok(recovered)
+}

@@ -1,0 +1,547 @@
+//! Restore: check, pause, make, load, views, policies, sheet, compare, resume.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::backup::count;
+use super::run::{self, Undo};
+use super::validate::{self, Validation};
+use super::verify::{checked, definition, format};
+use super::{Context, JobError, inspect};
+use crate::catalog::Entry;
+use crate::google::bigquery::QueryOptions;
+use crate::ingestion;
+use crate::manifest::{BigQueryRecord, StepTiming, TableRecord};
+use crate::model::schema::Schema;
+use crate::model::{BackupName, DatasetId, Failure, Place, TableId};
+use crate::plan::facts::{IngestionFacts, count as number};
+use crate::plan::restore::{DatasetRestore, Existing, RestorePlan, RestoreRequest, TableRestore, TargetFacts, plan, targets};
+use crate::saga::{Done, Saga};
+use crate::source::bigquery::{self, JobIds};
+use crate::source::sheets::{self, Grid};
+
+/// What a restore did, and how it compares.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Restored {
+    pub backup: BackupName,
+    pub tables: Vec<RestoredTable>,
+    pub view_count: usize,
+    pub tabs: Vec<String>,
+    pub validations: Vec<Validation>,
+    pub timings: Vec<StepTiming>,
+    /// What differs from the backup; empty when all that came back is what was lost.
+    pub differences: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RestoredTable {
+    pub table: TableId,
+    pub row_count: u64,
+    pub expected_row_count: u64,
+    /// Whether rows, fingerprint and figures are those of the snapshot; `None` when none were recorded.
+    pub proven: Option<bool>,
+}
+
+impl Restored {
+    pub fn passed(&self) -> bool {
+        self.differences.is_empty() && self.validations.iter().all(Validation::passed)
+    }
+}
+
+/// The plan of a restore at this moment: what a dry run prints.
+///
+/// # Errors
+/// `Refused` with everything that stands against it.
+pub async fn dry_run(context: &Context, entry: &Entry, request: &RestoreRequest) -> Result<RestorePlan, JobError> {
+    let facts = facts(context, entry, request).await?;
+    plan(&entry.manifest, request, &facts).map_err(JobError::Refused)
+}
+
+async fn facts(context: &Context, entry: &Entry, request: &RestoreRequest) -> Result<TargetFacts, JobError> {
+    let (datasets, tables, spreadsheets) = targets(&entry.manifest, request);
+    let google = &context.google;
+    let mut facts = TargetFacts::default();
+    for dataset in datasets {
+        if let Some(resource) = optional(google.bigquery.get_dataset(&dataset).await)? {
+            facts.datasets.insert(dataset, resource);
+        }
+    }
+    let wanted = tables.into_iter().filter(|table| facts.datasets.contains_key(table.dataset_id()));
+    facts.tables = stream::iter(wanted.collect::<Vec<_>>())
+        .map(|table| async move {
+            let found = optional(google.bigquery.get_table(&table).await)?;
+            Ok::<_, Failure>(found.map(|resource| (table, resource)))
+        })
+        .buffer_unordered(context.config.parallel)
+        .try_filter_map(|found| async move { Ok(found) })
+        .try_collect()
+        .await?;
+    for id in spreadsheets {
+        if let Some(found) = optional(google.sheets.get(&id).await)? {
+            let mut tabs = BTreeMap::new();
+            for sheet in found.sheets {
+                let taken = entry.manifest.sheets().flat_map(|s| &s.tabs).any(|tab| tab.title == sheet.title);
+                // Tabs that the backup does not hold are not written, so it does not matter what is in them.
+                let holds = taken && sheets::read(google, &id, &sheet.title).await?.size().0 > 0;
+                tabs.insert(sheet.title, holds);
+            }
+            facts.spreadsheets.insert(id, tabs);
+        }
+    }
+    for (job, state) in ingestion::observe(google, &context.config.ingestion.scheduler_jobs).await? {
+        facts.ingestion.push(IngestionFacts { job, state: state.as_ref().map(ingestion::state_name) });
+    }
+    Ok(facts)
+}
+
+fn optional<T>(found: Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(Failure::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Restores a backup and compares what came back with what was lost.
+///
+/// # Errors
+/// `Refused` before anything is changed; otherwise the failed step, after what was done was taken back.
+pub async fn run(context: &Context, entry: &Entry, request: &RestoreRequest) -> Result<Restored, JobError> {
+    let started_at = context.now();
+    context.observer.step_started("plan");
+    let plan = dry_run(context, entry, request).await?;
+    let planned_at = context.now();
+    let note = format!("{} of {}", count(plan.tables().count(), "table"), plan.backup);
+    context.observer.step_done("plan", planned_at.duration_since(started_at), &note);
+
+    let id = run::new_id(context);
+    let first = StepTiming { step: "plan".into(), started_at, ended_at: planned_at };
+    run::run(context, &id, ("restore", entry.manifest.name.as_str()), async |saga| {
+        let work = Work { context, entry, plan: &plan, id: &id };
+        let mut restored = work.steps(saga).await?;
+        let steps = saga.timings().iter().map(|(step, started_at, ended_at)| StepTiming {
+            step: step.clone(),
+            started_at: *started_at,
+            ended_at: *ended_at,
+        });
+        restored.timings = std::iter::once(first).chain(steps).collect();
+        Ok(restored)
+    })
+    .await
+}
+
+struct Work<'a> {
+    context: &'a Context,
+    entry: &'a Entry,
+    plan: &'a RestorePlan,
+    id: &'a str,
+}
+
+impl Work<'_> {
+    async fn steps(&self, saga: &mut Saga<'_>) -> Result<Restored, JobError> {
+        // Every definition and cell is read and checked before anything is changed.
+        let loaded = saga.step("read", self.read()).await?;
+        if !self.plan.pause.is_empty() {
+            saga.step("arm_resume", self.arm_resume()).await?;
+            saga.step("pause", self.pause()).await?;
+        }
+        if self.plan.tables().any(|table| table.existing == Existing::Replaced) {
+            saga.step("safeguard", self.safeguard()).await?;
+        }
+        saga.step("prepare", self.prepare()).await?;
+        saga.step("tables", self.tables(&loaded)).await?;
+        saga.step("load", self.load(&loaded)).await?;
+        let view_count = saga.step("views", self.views(&loaded)).await?;
+        saga.step("policies", self.policies(&loaded)).await?;
+        if !self.plan.sheets.is_empty() {
+            saga.step("sheets", self.sheets(&loaded)).await?;
+        }
+        let (tables, differences) = saga.step("compare", self.compare(&loaded)).await?;
+        let validations = saga.step("validate", self.validate()).await?;
+        if !self.plan.pause.is_empty() {
+            saga.step("resume", self.resume()).await?;
+        }
+        let tabs = self.plan.sheets.iter().flat_map(|sheet| sheet.tabs.iter().map(|(title, _)| title.clone())).collect();
+        let backup = self.plan.backup.clone();
+        Ok(Restored { backup, tables, view_count, tabs, validations, timings: vec![], differences })
+    }
+
+    async fn read(&self) -> Result<Done<Loaded>, JobError> {
+        let mut loaded = Loaded::default();
+        for (plan, record) in self.datasets() {
+            loaded.datasets.insert(record.dataset.clone(), definition(self.entry, &record.meta).await?);
+            let tables = plan.tables.iter().filter_map(|t| find_table(record, &t.source)).map(|t| (t.table.clone(), &t.meta));
+            let views = record.views.iter().filter(|v| plan.views.iter().any(|p| p.source == v.view));
+            let wanted: Vec<_> = tables.chain(views.map(|v| (v.view.clone(), &v.meta))).collect();
+            let read: Vec<_> = stream::iter(wanted)
+                .map(|(id, meta)| async move { Ok::<_, Failure>((id, definition(self.entry, meta).await?)) })
+                .buffer_unordered(self.context.config.parallel)
+                .try_collect()
+                .await?;
+            loaded.tables.extend(read);
+            for routine in record.routines.iter().filter(|routine| plan.routines.contains(&routine.name)) {
+                let saved = definition(self.entry, &routine.meta).await?;
+                loaded.routines.push((record.dataset.clone(), routine.name.clone(), saved));
+            }
+        }
+        for (source, tab) in self.entry.manifest.sheets().flat_map(|s| s.tabs.iter().map(move |tab| (s, tab))) {
+            if self.plan.sheets.iter().any(|sheet| sheet.source == source.spreadsheet) {
+                let bytes = checked(self.entry, &tab.cells).await?;
+                let corrupt = |error: serde_json::Error| Failure::Corrupt { object: tab.cells.key.clone(), message: error.to_string() };
+                let grid: Grid = serde_json::from_slice(&bytes).map_err(corrupt)?;
+                loaded.grids.insert((source.spreadsheet.clone(), tab.title.clone()), grid);
+            }
+        }
+        let note = format!("{} and {}", count(loaded.tables.len(), "definition"), count(loaded.grids.len(), "tab"));
+        Ok(Done::new(loaded).note(note))
+    }
+
+    fn datasets(&self) -> impl Iterator<Item = (&DatasetRestore, &BigQueryRecord)> {
+        self.plan.datasets.iter().filter_map(|plan| {
+            let record = self.entry.manifest.bigquery().find(|record| record.dataset == plan.source)?;
+            Some((plan, record))
+        })
+    }
+
+    async fn arm_resume(&self) -> Result<Done<()>, JobError> {
+        // A restore takes as long as it takes; the objective says when a person should look.
+        let within = self.context.config.objectives.rto_full.as_secs();
+        let within = SignedDuration::from_secs(i64::try_from(within).unwrap_or(i64::MAX));
+        let not_later_than = self.context.now().checked_add(within).unwrap_or(Timestamp::MAX);
+        let undo = Undo::ResumeIngestion { jobs: self.plan.pause.clone(), not_later_than };
+        Ok(Done::new(()).undo(undo.to_value()))
+    }
+
+    async fn pause(&self) -> Result<Done<()>, JobError> {
+        ingestion::pause(&self.context.google, &self.plan.pause).await?;
+        Ok(Done::new(()).note(count(self.plan.pause.len(), "job")))
+    }
+
+    /// Snapshots every table that will be replaced: the way back.
+    async fn safeguard(&self) -> Result<Done<()>, JobError> {
+        let Some((_, source)) = self.context.bigquery_sources().next() else {
+            let object = self.plan.backup.to_string();
+            let message = "no BigQuery source in the configuration says where snapshots go".into();
+            return Err(Failure::Invalid { object, message }.into());
+        };
+        let kept = SignedDuration::from_secs(i64::try_from(source.snapshots_kept.as_secs()).unwrap_or(i64::MAX));
+        let expires = self.context.now().checked_add(kept).unwrap_or(Timestamp::MAX);
+        let mut put_back = Vec::new();
+        let mut location = String::new();
+        for plan in &self.plan.datasets {
+            let snapshots = DatasetId::new(plan.target.project(), source.snapshot_dataset.dataset())
+                .map_err(|error| Failure::Invalid { object: plan.target.to_string(), message: error.to_string() })?;
+            bigquery::ensure_snapshot_dataset(&self.context.google, &snapshots, &plan.location).await?;
+            let ids = self.ids(plan);
+            location.clone_from(&plan.location);
+            for (index, table) in plan.tables.iter().enumerate().filter(|(_, t)| t.existing == Existing::Replaced) {
+                let name = format!("{}_before_restore_{}", table.target.table(), self.id.replace('-', "_"));
+                let snapshot = snapshots
+                    .table(&name)
+                    .map_err(|error| Failure::Invalid { object: table.target.to_string(), message: error.to_string() })?;
+                bigquery::snapshot(&self.context.google, &ids, index, (&table.target, None), (&snapshot, expires)).await?;
+                put_back.push((table.target.clone(), snapshot));
+            }
+        }
+        let note = format!("{} kept until {expires}", count(put_back.len(), "snapshot"));
+        let undo = Undo::PutBack { tables: put_back, location };
+        Ok(Done::new(()).undo(undo.to_value()).note(note))
+    }
+
+    fn ids(&self, plan: &DatasetRestore) -> JobIds {
+        JobIds {
+            run: format!("{}_{}", self.id, plan.target.dataset()),
+            project: plan.target.project().into(),
+            location: plan.location.clone(),
+        }
+    }
+
+    /// Journals what will be made, so that it can be taken back.
+    async fn prepare(&self) -> Result<Done<()>, JobError> {
+        let tables = self.plan.datasets.iter().flat_map(|dataset| {
+            dataset.tables.iter().map(|t| &t.target).chain(dataset.views.iter().map(|v| &v.target)).cloned()
+        });
+        let undo = Undo::DropTables { tables: tables.collect() };
+        Ok(Done::new(()).undo(undo.to_value()))
+    }
+
+    /// Makes datasets and empty tables, by their whole saved resources.
+    async fn tables(&self, loaded: &Loaded) -> Result<Done<()>, JobError> {
+        let google = &self.context.google;
+        let now_ms = self.context.now().as_millisecond();
+        let mut made = 0;
+        for (plan, _) in self.datasets() {
+            if plan.make {
+                bigquery::make_dataset(google, &plan.target, loaded.dataset(&plan.source)?).await?;
+            }
+            // Views first: BigQuery lets a table go that a view reads, but a replaced view may read what is not there yet.
+            let in_the_way = |existing: &Existing| *existing != Existing::None;
+            let old: Vec<TableId> = plan
+                .views
+                .iter()
+                .filter(|view| in_the_way(&view.existing))
+                .map(|view| view.target.clone())
+                .chain(plan.tables.iter().filter(|table| in_the_way(&table.existing)).map(|table| table.target.clone()))
+                .collect();
+            bigquery::drop_tables(google, &old, self.context.config.parallel).await?;
+            let each = plan.tables.iter().map(|table| async move {
+                bigquery::make_table(google, &table.target, loaded.table(&table.source)?, now_ms).await?;
+                Ok::<_, JobError>(())
+            });
+            let done: Vec<()> =
+                stream::iter(each).buffer_unordered(self.context.config.parallel).try_collect().await?;
+            made += done.len();
+        }
+        Ok(Done::new(()).note(count(made, "table")))
+    }
+
+    async fn load(&self, loaded: &Loaded) -> Result<Done<()>, JobError> {
+        let mut rows = 0;
+        for (plan, record) in self.datasets() {
+            let ids = self.ids(plan);
+            let done = AtomicUsize::new(0);
+            // The largest first: the end of the whole is not one large table's.
+            let mut order: Vec<(usize, &TableRestore)> = plan.tables.iter().enumerate().collect();
+            order.sort_by_key(|(_, table)| std::cmp::Reverse(table.size_bytes));
+            let each = order.into_iter().map(|(index, table)| {
+                let (ids, done) = (&ids, &done);
+                async move {
+                    let rows = self.load_table(ids, index, table, record, loaded).await?;
+                    let n = done.fetch_add(1, Ordering::Relaxed) + 1;
+                    self.context.observer.progress("load", n, plan.tables.len(), table.target.table());
+                    Ok::<_, JobError>(rows)
+                }
+            });
+            let loaded_rows: Vec<u64> =
+                stream::iter(each).buffer_unordered(self.context.config.parallel).try_collect().await?;
+            rows += loaded_rows.iter().sum::<u64>();
+        }
+        Ok(Done::new(()).note(format!("{rows} rows")))
+    }
+
+    async fn load_table(
+        &self,
+        ids: &JobIds,
+        index: usize,
+        table: &TableRestore,
+        record: &BigQueryRecord,
+        loaded: &Loaded,
+    ) -> Result<u64, JobError> {
+        let saved = find_table(record, &table.source).ok_or_else(|| missing(&table.source))?;
+        let unknown = || Failure::Corrupt { object: table.source.to_string(), message: "its file format is not known".into() };
+        let format = format(saved).ok_or_else(unknown)?;
+        let schema = loaded.table(&table.source)?.schema();
+        let mut rows = 0;
+        for (i, (partition, keys)) in by_partition(saved).into_iter().enumerate() {
+            let uris: Vec<String> = keys.iter().map(|key| self.uri(key)).collect::<Result<_, Failure>>()?;
+            let index = if partition.is_some() { 1_000_000 + index * 20_000 + i } else { index };
+            let to = (&table.target, partition.as_deref());
+            rows += bigquery::load(&self.context.google, ids, index, to, (format, &schema), &uris).await?;
+        }
+        if rows != saved.row_count {
+            let message = format!("{rows} rows were loaded, the backup holds {}", saved.row_count);
+            return Err(Failure::Corrupt { object: table.target.to_string(), message }.into());
+        }
+        Ok(rows)
+    }
+
+    /// Where BigQuery finds an object.
+    fn uri(&self, key: &str) -> Result<String, Failure> {
+        match self.entry.store.describe().parse::<Place>() {
+            Ok(place @ Place::Gcs { .. }) => Ok(format!("{place}/{key}")),
+            _ => Err(Failure::Invalid {
+                object: self.entry.store.describe(),
+                message: "BigQuery loads from Cloud Storage only; hint: copy the backup into a bucket".into(),
+            }),
+        }
+    }
+
+    async fn views(&self, loaded: &Loaded) -> Result<Done<usize>, JobError> {
+        let google = &self.context.google;
+        let mut made = 0;
+        for (plan, _) in self.datasets() {
+            for (dataset, name, saved) in loaded.routines.iter().filter(|(dataset, ..)| *dataset == plan.source) {
+                match bigquery::make_routine(google, dataset, (&plan.target, name), saved).await {
+                    Ok(()) | Err(Failure::Exists { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            // One after the other: each may read the one before.
+            for view in &plan.views {
+                bigquery::make_view(google, &plan.source, &view.target, loaded.table(&view.source)?).await?;
+                made += 1;
+            }
+        }
+        Ok(Done::new(made).note(count(made, "view")))
+    }
+
+    async fn policies(&self, loaded: &Loaded) -> Result<Done<()>, JobError> {
+        let google = &self.context.google;
+        for (plan, _) in self.datasets() {
+            let objects = plan.tables.iter().map(|t| (&t.target, &t.source)).chain(plan.views.iter().map(|v| (&v.target, &v.source)));
+            for (target, source) in objects {
+                bigquery::apply_policies(google, target, loaded.table(source)?).await?;
+            }
+            if plan.make {
+                let in_place = plan.source == plan.target;
+                bigquery::finish_dataset(google, &plan.target, loaded.dataset(&plan.source)?, in_place).await?;
+            }
+        }
+        Ok(Done::new(()))
+    }
+
+    async fn sheets(&self, loaded: &Loaded) -> Result<Done<()>, JobError> {
+        let google = &self.context.google;
+        let mut cells = 0;
+        for sheet in &self.plan.sheets {
+            for (title, make) in &sheet.tabs {
+                let grid = loaded.grid(&sheet.source, title)?;
+                sheets::write(google, &sheet.target, title, *make, grid).await?;
+                cells += grid.values.iter().map(Vec::len).sum::<usize>();
+            }
+        }
+        Ok(Done::new(()).note(count(cells, "cell")))
+    }
+
+    /// Looks at what is there now: resources field by field, rows, figures, cells.
+    async fn compare(&self, loaded: &Loaded) -> Result<Done<(Vec<RestoredTable>, Vec<String>)>, JobError> {
+        let mut tables = Vec::new();
+        let mut differences = Vec::new();
+        for (plan, record) in self.datasets() {
+            let each = plan.tables.iter().map(|table| self.compare_table(plan, table, record, loaded));
+            let compared: Vec<(RestoredTable, Vec<String>)> =
+                stream::iter(each).buffered(self.context.config.parallel).try_collect().await?;
+            for (table, found) in compared {
+                tables.push(table);
+                differences.extend(found);
+            }
+            for view in &plan.views {
+                let found = self.context.google.bigquery.get_table(&view.target).await?;
+                let mut saved = loaded.table(&view.source)?.resource.clone();
+                if plan.source != plan.target {
+                    // Its query names the other dataset by now.
+                    for kind in ["view", "materializedView"] {
+                        if saved[kind].is_object() {
+                            saved[kind]["query"] = found[kind]["query"].clone();
+                        }
+                    }
+                }
+                let found = bigquery::comparable(&saved, &found);
+                differences.extend(found.into_iter().map(|difference| format!("{}: {difference}", view.target)));
+            }
+        }
+        for sheet in &self.plan.sheets {
+            for (title, _) in &sheet.tabs {
+                let found = sheets::read(&self.context.google, &sheet.target, title).await?;
+                if !found.same(loaded.grid(&sheet.source, title)?) {
+                    differences.push(format!("spreadsheet {}, tab '{title}': its cells differ", sheet.target));
+                }
+            }
+        }
+        let note = if differences.is_empty() {
+            let proven = tables.iter().filter(|table| table.proven == Some(true)).count();
+            format!("{}, {proven} proven by fingerprint, no difference", count(tables.len(), "table"))
+        } else {
+            count(differences.len(), "difference")
+        };
+        Ok(Done::new((tables, differences)).note(note))
+    }
+
+    async fn compare_table(
+        &self,
+        plan: &DatasetRestore,
+        table: &TableRestore,
+        record: &BigQueryRecord,
+        loaded: &Loaded,
+    ) -> Result<(RestoredTable, Vec<String>), JobError> {
+        let google = &self.context.google;
+        let saved = find_table(record, &table.source).ok_or_else(|| missing(&table.source))?;
+        let definition = loaded.table(&table.source)?;
+        let resource: Value = google.bigquery.get_table(&table.target).await?;
+        let mut differences = bigquery::comparable(&definition.resource, &resource);
+        let row_count = number(&resource, "numRows");
+        if row_count != saved.row_count {
+            differences.push(format!("{row_count} rows, the backup holds {}", saved.row_count));
+        }
+        let mut proven = None;
+        if let Some(proof) = &saved.proof {
+            let corrupt = |message: String| Failure::Corrupt { object: table.source.to_string(), message };
+            let schema = Schema::from_json(&definition.schema()).map_err(|error| corrupt(error.to_string()))?;
+            let sql = crate::plan::proof::sql(&table.target, &schema);
+            let options = QueryOptions { location: Some(plan.location.clone()), ..QueryOptions::default() };
+            let result = google.bigquery.query(table.target.project(), &sql, &options).await?;
+            let totals = inspect::totals(&table.target, &schema, &result)?;
+            let found = inspect::differing(proof, &totals);
+            proven = Some(found.is_none());
+            differences.extend(found);
+        }
+        let differences = differences.into_iter().map(|difference| format!("{}: {difference}", table.target)).collect();
+        let restored =
+            RestoredTable { table: table.target.clone(), row_count, expected_row_count: saved.row_count, proven };
+        Ok((restored, differences))
+    }
+
+    async fn validate(&self) -> Result<Done<Vec<Validation>>, JobError> {
+        let mut validations = Vec::new();
+        for (plan, record) in self.datasets() {
+            // The queries are about the whole dataset; a part of it cannot answer them.
+            let whole = plan.tables.len() == record.tables.len() && plan.views.len() == record.views.len();
+            if whole && !self.entry.manifest.validation.is_empty() {
+                validations.push(validate::run(self.context, &plan.target, Some(&self.entry.manifest)).await?);
+            }
+        }
+        let checks = validations.iter().map(|validation| validation.verdicts.len()).sum();
+        Ok(Done::new(validations).note(count(checks, "check")))
+    }
+
+    async fn resume(&self) -> Result<Done<()>, JobError> {
+        ingestion::resume(&self.context.google, &self.plan.pause).await?;
+        Ok(Done::new(()).discharges("arm_resume").note(count(self.plan.pause.len(), "job")))
+    }
+}
+
+/// What was read from the vault.
+#[derive(Default)]
+struct Loaded {
+    datasets: BTreeMap<DatasetId, bigquery::Definition>,
+    tables: BTreeMap<TableId, bigquery::Definition>,
+    routines: Vec<(DatasetId, String, bigquery::Definition)>,
+    grids: BTreeMap<(String, String), Grid>,
+}
+
+impl Loaded {
+    fn dataset(&self, id: &DatasetId) -> Result<&bigquery::Definition, Failure> {
+        self.datasets.get(id).ok_or_else(|| missing(id))
+    }
+
+    fn table(&self, id: &TableId) -> Result<&bigquery::Definition, Failure> {
+        self.tables.get(id).ok_or_else(|| missing(id))
+    }
+
+    fn grid(&self, spreadsheet: &str, tab: &str) -> Result<&Grid, Failure> {
+        self.grids.get(&(spreadsheet.to_string(), tab.to_string())).ok_or_else(|| missing(&tab))
+    }
+}
+
+fn missing(what: &impl ToString) -> Failure {
+    Failure::NotFound { object: what.to_string(), message: "the backup does not hold it".into() }
+}
+
+fn find_table<'a>(record: &'a BigQueryRecord, id: &TableId) -> Option<&'a TableRecord> {
+    record.tables.iter().find(|table| table.table == *id)
+}
+
+/// A table's keys by the partition they were extracted from; empty files are left out, they hold nothing to load.
+fn by_partition(record: &TableRecord) -> BTreeMap<Option<String>, Vec<&str>> {
+    let mut parts: BTreeMap<Option<String>, Vec<&str>> = BTreeMap::new();
+    for object in record.objects.iter().filter(|object| object.row_count != Some(0)) {
+        let partition = object.key.split('/').find_map(|part| part.strip_prefix("partition="));
+        parts.entry(partition.map(String::from)).or_default().push(&object.key);
+    }
+    parts
+}

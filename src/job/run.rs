@@ -1,0 +1,147 @@
+//! A run: lease, journal, steps, and what is taken back when a step fails.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::{Mutex, watch};
+
+use super::{Context, JobError};
+use crate::catalog::{self, Lease, StoreJournal};
+use crate::ingestion;
+use crate::model::{DatasetId, Failure, Place, TableId};
+use crate::saga::{Outcome, Saga};
+use crate::source::bigquery::{self, JobIds};
+
+/// What takes a step back. It is stored in the journal, and `recover` carries it out when the run itself cannot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "undo", rename_all = "snake_case")]
+pub(super) enum Undo {
+    /// Jobs that this run paused, or was about to.
+    ResumeIngestion { jobs: Vec<String>, not_later_than: jiff::Timestamp },
+    /// Snapshots taken for a backup that never came to exist, and its files.
+    RemoveBackup { snapshots: Vec<TableId>, place: Place, folder: String },
+    /// Tables and views that this run made.
+    DropTables { tables: Vec<TableId> },
+    /// A dataset that this run made; left alone if something else is in it by now.
+    DropDataset { dataset: DatasetId },
+    /// Tables that were there before, from the snapshots taken of them.
+    PutBack { tables: Vec<(TableId, TableId)>, location: String },
+}
+
+impl Undo {
+    pub(super) fn to_value(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
+/// Carries an undo out.
+pub(super) async fn carry_out(context: &Context, run: &str, undo: Value) -> Result<(), Failure> {
+    let undo: Undo = serde_json::from_value(undo)
+        .map_err(|error| Failure::Corrupt { object: format!("journal of run {run}"), message: error.to_string() })?;
+    let parallel = context.config.parallel;
+    match undo {
+        Undo::ResumeIngestion { jobs, .. } => ingestion::resume(&context.google, &jobs).await,
+        Undo::RemoveBackup { snapshots, place, folder } => {
+            let store = (context.open)(&place)?;
+            if store.head(&format!("{folder}/manifest.json")).await?.is_some() {
+                return Ok(()); // it was committed after all
+            }
+            for object in store.list(&format!("{folder}/")).await? {
+                store.delete(&object.key).await?;
+            }
+            bigquery::drop_tables(&context.google, &snapshots, parallel).await
+        }
+        Undo::DropTables { tables } => bigquery::drop_tables(&context.google, &tables, parallel).await,
+        Undo::DropDataset { dataset } => match context.google.bigquery.delete_dataset(&dataset, false).await {
+            Ok(()) | Err(Failure::NotFound { .. } | Failure::Invalid { .. } | Failure::Precondition { .. }) => Ok(()),
+            Err(error) => Err(error),
+        },
+        Undo::PutBack { tables, location } => {
+            let project = tables.first().map(|(table, _)| table.project().to_string()).unwrap_or_default();
+            let ids = JobIds { run: format!("{run}_undo"), project, location };
+            for (index, (table, snapshot)) in tables.iter().enumerate() {
+                match context.google.bigquery.get_table(table).await {
+                    Ok(_) => continue, // it was not replaced yet
+                    Err(Failure::NotFound { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+                bigquery::unsnapshot(&context.google, &ids, index, snapshot, table).await?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Runs `work` under the lease, with a journal. What was done is taken back when it fails.
+pub(super) async fn run<T>(
+    context: &Context,
+    id: &str,
+    (verb, subject): (&str, &str),
+    work: impl AsyncFnOnce(&mut Saga<'_>) -> Result<T, JobError>,
+) -> Result<T, JobError> {
+    let lease =
+        Lease::acquire(context.home.as_ref(), &context.config.name, (&context.holder, id), context.now()).await?;
+    let generation = lease.generation();
+    let lease = Arc::new(Mutex::new(lease));
+    let (lost, mut is_lost) = watch::channel(false);
+    let clock = context.clock.clone();
+    let keeper = catalog::keep(context.home.clone(), lease.clone(), Arc::new(move || clock.now()), lost);
+
+    let journal = StoreJournal::new(context.home.clone());
+    let outcome = {
+        let opened = Saga::open(
+            &journal,
+            context.clock.as_ref(),
+            context.observer.as_ref(),
+            id,
+            generation,
+            (verb, subject),
+        )
+        .await
+        .map_err(JobError::from);
+        match opened {
+            Err(error) => Err(error),
+            Ok(mut saga) => {
+                let worked = tokio::select! {
+                    worked = work(&mut saga) => worked,
+                    _ = is_lost.wait_for(|lost| *lost) => Err(catalog::LeaseError::Lost.into()),
+                };
+                conclude(context, id, &mut saga, worked).await
+            }
+        }
+    };
+    keeper.abort();
+    let lease = lease.lock().await.clone();
+    // A lease that cannot be given back expires by itself.
+    lease.release(context.home.as_ref(), context.now()).await.ok();
+    outcome
+}
+
+async fn conclude<T>(
+    context: &Context,
+    id: &str,
+    saga: &mut Saga<'_>,
+    worked: Result<T, JobError>,
+) -> Result<T, JobError> {
+    match worked {
+        Ok(value) => {
+            saga.close::<JobError>(Outcome::Committed).await?;
+            Ok(value)
+        }
+        Err(error) => {
+            let left = saga.unwind(|_, undo| carry_out(context, id, undo)).await;
+            Err(match error {
+                JobError::Step { step, cause, .. } => JobError::Step { step, cause, left },
+                other => JobError::Step { step: "run".into(), cause: Box::new(other), left },
+            })
+        }
+    }
+}
+
+/// A run's id: when it began, and a few random digits.
+pub(super) fn new_id(context: &Context) -> String {
+    let at = context.now().to_zoned(jiff::tz::TimeZone::UTC).strftime("%Y%m%dT%H%M%SZ").to_string();
+    let nonce = (context.nonce)();
+    format!("{at}-{}", &nonce[..nonce.len().min(8)])
+}

@@ -1,0 +1,107 @@
+//! Status: is there a backup, is it young enough, does ingestion run, did a run die.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use super::recover::{self, Recovered};
+use super::{Context, JobError, capture};
+use crate::ingestion;
+use crate::model::{BackupName, TierName};
+
+/// The state of the whole.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Status {
+    pub at: Timestamp,
+    pub tiers: Vec<TierStatus>,
+    pub ingestion: BTreeMap<String, String>,
+    /// Runs that were opened and not closed: alive, or dead and to be recovered.
+    pub open_runs: Vec<Recovered>,
+    pub broken_manifests: Vec<String>,
+    /// Age of the newest data in any backup, in seconds; what would be lost now.
+    pub rpo_seconds: Option<i64>,
+    pub rpo_objective_seconds: u64,
+    /// What a person should look at.
+    pub findings: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TierStatus {
+    pub tier: TierName,
+    pub backup_count: usize,
+    pub size_bytes: u64,
+    pub latest: Option<BackupName>,
+    pub latest_at: Option<Timestamp>,
+}
+
+impl Status {
+    pub fn content(&self) -> bool {
+        self.findings.is_empty()
+    }
+}
+
+/// Looks at everything; changes nothing.
+///
+/// # Errors
+/// When the catalog or ingestion cannot be looked at.
+pub async fn run(context: &Context) -> Result<Status, JobError> {
+    let at = context.now();
+    let listing = context.catalog.list().await?;
+    let mut tiers = Vec::new();
+    for tier in context.config.tiers.keys() {
+        let of_tier: Vec<_> = listing.entries.iter().filter(|entry| entry.manifest.tier == *tier).collect();
+        let latest = of_tier.first().map(|entry| &entry.manifest);
+        tiers.push(TierStatus {
+            tier: tier.clone(),
+            backup_count: of_tier.len(),
+            size_bytes: of_tier.iter().map(|entry| entry.manifest.size_bytes()).sum(),
+            latest: latest.map(|manifest| manifest.name.clone()),
+            latest_at: latest.map(|manifest| capture::instant(manifest.cut_at, manifest.started_at)),
+        });
+    }
+    let mut ingestion_states = BTreeMap::new();
+    for (job, state) in ingestion::observe(&context.google, &context.config.ingestion.scheduler_jobs).await? {
+        let state = state.as_ref().map_or_else(|| "MISSING".to_string(), ingestion::state_name);
+        ingestion_states.insert(job, state);
+    }
+    let newest = tiers.iter().filter_map(|tier| tier.latest_at).max();
+    let rpo = newest.map(|newest| at.duration_since(newest).max(SignedDuration::ZERO).as_secs());
+    let mut status = Status {
+        at,
+        tiers,
+        ingestion: ingestion_states,
+        open_runs: recover::plan(context).await?,
+        broken_manifests: listing.broken.iter().map(|broken| format!("{}: {}", broken.place, broken.error)).collect(),
+        rpo_seconds: rpo,
+        rpo_objective_seconds: context.config.objectives.rpo_transactions.as_secs(),
+        findings: vec![],
+    };
+    status.findings = findings(&status);
+    Ok(status)
+}
+
+fn findings(status: &Status) -> Vec<String> {
+    let mut findings = Vec::new();
+    match status.rpo_seconds {
+        None => findings.push("there is no backup; hint: strongroom backup --tier daily".into()),
+        Some(age) if age > i64::try_from(status.rpo_objective_seconds).unwrap_or(i64::MAX) => findings.push(format!(
+            "the newest backup is {} h old, the objective is {} h; hint: strongroom backup --tier daily",
+            age / 3600,
+            status.rpo_objective_seconds / 3600
+        )),
+        Some(_) => {}
+    }
+    for (job, state) in &status.ingestion {
+        match state.as_str() {
+            "ENABLED" => {}
+            "MISSING" => findings.push(format!("{job}: there is no such Cloud Scheduler job")),
+            state => findings.push(format!("{job} is {}; hint: strongroom resume", state.to_lowercase())),
+        }
+    }
+    for run in &status.open_runs {
+        findings.push(format!("run {} ({} {}) is not finished; hint: strongroom recover, if it is dead", run.run, run.verb, run.subject));
+    }
+    findings.extend(status.broken_manifests.iter().cloned());
+    findings
+}

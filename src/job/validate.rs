@@ -1,0 +1,69 @@
+//! Validate: the queries of `sql/validation`, held against what was recorded at the cut or what their headers say.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Context, JobError};
+use crate::google::bigquery::QueryOptions;
+use crate::manifest::{Manifest, QueryResult};
+use crate::model::{BackupName, DatasetId, Failure};
+use crate::plan::compare::{self, State, Verdict};
+use crate::plan::queries::{self, ValidationQuery};
+
+/// Outcome of a validation.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Validation {
+    pub dataset: DatasetId,
+    /// The backup whose recorded results were compared with.
+    pub backup: Option<BackupName>,
+    pub verdicts: Vec<Verdict>,
+}
+
+impl Validation {
+    /// Whether no critical check failed.
+    pub fn passed(&self) -> bool {
+        !self.verdicts.iter().any(|verdict| verdict.critical && verdict.state == State::Failed)
+    }
+}
+
+/// Runs the queries on `dataset`, against what `backup` recorded.
+///
+/// # Errors
+/// When a query cannot be run at all: a check that could not be made did not pass.
+pub async fn run(context: &Context, dataset: &DatasetId, backup: Option<&Manifest>) -> Result<Validation, JobError> {
+    let resource = context.google.bigquery.get_dataset(dataset).await?;
+    let location = resource["location"].as_str().unwrap_or_default();
+    let mut verdicts = Vec::new();
+    for (i, query) in context.queries.iter().enumerate() {
+        let sql = queries::on_dataset(&query.sql, dataset);
+        let result = run_query(context, dataset.project(), location, query, &sql).await?;
+        let recorded = backup.and_then(|backup| backup.validation.iter().find(|recorded| recorded.name == query.name));
+        verdicts.push(compare::judge(query, recorded, &result));
+        context.observer.progress("validate", i + 1, context.queries.len(), &query.name);
+    }
+    Ok(Validation { dataset: dataset.clone(), backup: backup.map(|backup| backup.name.clone()), verdicts })
+}
+
+pub(super) async fn run_query(
+    context: &Context,
+    project: &str,
+    location: &str,
+    query: &ValidationQuery,
+    sql: &str,
+) -> Result<QueryResult, Failure> {
+    let options = QueryOptions { location: Some(location.into()), ..QueryOptions::default() };
+    let result = context.google.bigquery.query(project, sql, &options).await.map_err(|error| name(&query.name, error))?;
+    let fields = result.schema["fields"].as_array().cloned().unwrap_or_default();
+    let columns = fields.iter().map(|field| field["name"].as_str().unwrap_or_default().to_string()).collect();
+    let rows: Vec<Vec<Value>> = result.rows;
+    Ok(QueryResult { name: query.name.clone(), columns, rows })
+}
+
+/// Says which query it was.
+fn name(query: &str, error: Failure) -> Failure {
+    match error {
+        Failure::Invalid { message, .. } => Failure::Invalid { object: format!("validation query {query}"), message },
+        Failure::NotFound { message, .. } => Failure::NotFound { object: format!("validation query {query}"), message },
+        other => other,
+    }
+}

@@ -1,0 +1,11 @@
+//! A BigQuery dataset: what is in it, its snapshots, its extracts, and how it is made again.
+
+mod definition;
+mod inventory;
+mod jobs;
+mod rebuild;
+
+pub use definition::{Definition, comparable};
+pub use inventory::inventory;
+pub use jobs::{JobIds, cut_instant, drop_tables, ensure_snapshot_dataset, extract, load, snapshot, unsnapshot};
+pub use rebuild::{make_dataset, make_routine, make_table, make_view, apply_policies, finish_dataset};
