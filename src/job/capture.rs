@@ -16,10 +16,10 @@ use crate::codec::digest::Digests;
 use crate::google::bigquery::QueryOptions;
 use crate::manifest::{
     BigQueryRecord, ObjectRecord, QueryResult, RoutineRecord, SheetsRecord, SourceRecord, TabRecord, TableRecord,
-    Totals, ViewRecord,
+    ViewRecord,
 };
 use crate::model::schema::Schema;
-use crate::model::{Failure, Place, TableId};
+use crate::model::{Failure, Place, TableId, Totals};
 use crate::plan::backup::{BackupPlan, BigQueryPlan, SheetsPlan, TablePlan, meta_key};
 use crate::plan::facts::{BackupFacts, BigQueryFacts, SourceFacts, TableFacts, count as number};
 use crate::plan::queries;
@@ -136,7 +136,7 @@ impl Capture<'_> {
         }
         let proof = if plan.proof && !schema.fields.is_empty() {
             let proof = self.proof(source, plan, &schema).await?;
-            if let Some(difference) = inspect::difference(&proof, &read) {
+            if let Some(difference) = proof.difference(&read) {
                 let message = format!("the files differ from the snapshot: {difference}");
                 return Err(Failure::Corrupt { object: plan.table.to_string(), message }.into());
             }

@@ -58,8 +58,18 @@ impl Restored {
 /// # Errors
 /// `Refused` with everything that stands against it.
 pub async fn dry_run(context: &Context, entry: &Entry, request: &RestoreRequest) -> Result<RestorePlan, JobError> {
+    let (plan, _) = look_and_plan(context, entry, request).await?;
+    Ok(plan)
+}
+
+async fn look_and_plan(
+    context: &Context,
+    entry: &Entry,
+    request: &RestoreRequest,
+) -> Result<(RestorePlan, TargetFacts), JobError> {
     let facts = facts(context, entry, request).await?;
-    plan(&entry.manifest, request, &facts).map_err(JobError::Refused)
+    let plan = plan(&entry.manifest, request, &facts).map_err(JobError::Refused)?;
+    Ok((plan, facts))
 }
 
 async fn facts(context: &Context, entry: &Entry, request: &RestoreRequest) -> Result<TargetFacts, JobError> {
@@ -114,7 +124,7 @@ fn optional<T>(found: Result<T, Failure>) -> Result<Option<T>, Failure> {
 pub async fn run(context: &Context, entry: &Entry, request: &RestoreRequest) -> Result<Restored, JobError> {
     let started_at = context.now();
     context.observer.step_started("plan");
-    let plan = dry_run(context, entry, request).await?;
+    let (plan, facts) = look_and_plan(context, entry, request).await?;
     let planned_at = context.now();
     let note = format!("{} of {}", count(plan.tables().count(), "table"), plan.backup);
     context.observer.step_done("plan", planned_at.duration_since(started_at), &note);
@@ -122,7 +132,7 @@ pub async fn run(context: &Context, entry: &Entry, request: &RestoreRequest) -> 
     let id = run::new_id(context);
     let first = StepTiming { step: "plan".into(), started_at, ended_at: planned_at };
     run::run(context, &id, ("restore", entry.manifest.name.as_str()), async |saga| {
-        let work = Work { context, entry, plan: &plan, id: &id };
+        let work = Work { context, entry, plan: &plan, facts: &facts, id: &id };
         let mut restored = work.steps(saga).await?;
         let steps = saga.timings().iter().map(|(step, started_at, ended_at)| StepTiming {
             step: step.clone(),
@@ -139,6 +149,7 @@ struct Work<'a> {
     context: &'a Context,
     entry: &'a Entry,
     plan: &'a RestorePlan,
+    facts: &'a TargetFacts,
     id: &'a str,
 }
 
@@ -150,7 +161,7 @@ impl Work<'_> {
             saga.step("arm_resume", self.arm_resume()).await?;
             saga.step("pause", self.pause()).await?;
         }
-        if self.plan.tables().any(|table| table.existing == Existing::Replaced) {
+        if self.plan.in_the_way().next().is_some() {
             saga.step("safeguard", self.safeguard()).await?;
         }
         saga.step("prepare", self.prepare()).await?;
@@ -249,7 +260,12 @@ impl Work<'_> {
             }
         }
         let note = format!("{} kept until {expires}", count(put_back.len(), "snapshot"));
-        let undo = Undo::PutBack { tables: put_back, location };
+        // What holds no rows is its definition.
+        let snapshotted = |id: &TableId| put_back.iter().any(|(table, _)| table == id);
+        let definitions = self.plan.in_the_way().filter(|id| !snapshotted(id)).filter_map(|id| {
+            Some((id.clone(), self.facts.tables.get(id)?.clone()))
+        });
+        let undo = Undo::PutBack { definitions: definitions.collect(), tables: put_back, location };
         Ok(Done::new(()).undo(undo.to_value()).note(note))
     }
 
@@ -476,7 +492,7 @@ impl Work<'_> {
             let options = QueryOptions { location: Some(plan.location.clone()), ..QueryOptions::default() };
             let result = google.bigquery.query(table.target.project(), &sql, &options).await?;
             let totals = inspect::totals(&table.target, &schema, &result)?;
-            let found = inspect::differing(proof, &totals);
+            let found = proof.difference(&totals);
             proven = Some(found.is_none());
             differences.extend(found);
         }

@@ -8,6 +8,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::{Context, JobError};
 use crate::catalog::{self, Lease, StoreJournal};
+use crate::google::bigquery::insertable_table;
 use crate::ingestion;
 use crate::model::{DatasetId, Failure, Place, TableId};
 use crate::saga::{Outcome, Saga};
@@ -25,8 +26,8 @@ pub(super) enum Undo {
     DropTables { tables: Vec<TableId> },
     /// A dataset that this run made; left alone if something else is in it by now.
     DropDataset { dataset: DatasetId },
-    /// Tables that were there before, from the snapshots taken of them.
-    PutBack { tables: Vec<(TableId, TableId)>, location: String },
+    /// What was there before: tables with rows from the snapshots taken of them, the rest from its whole resource.
+    PutBack { tables: Vec<(TableId, TableId)>, definitions: Vec<(TableId, Value)>, location: String },
 }
 
 impl Undo {
@@ -57,7 +58,7 @@ pub(super) async fn carry_out(context: &Context, run: &str, undo: Value) -> Resu
             Ok(()) | Err(Failure::NotFound { .. } | Failure::Invalid { .. } | Failure::Precondition { .. }) => Ok(()),
             Err(error) => Err(error),
         },
-        Undo::PutBack { tables, location } => {
+        Undo::PutBack { tables, definitions, location } => {
             let project = tables.first().map(|(table, _)| table.project().to_string()).unwrap_or_default();
             let ids = JobIds { run: format!("{run}_undo"), project, location };
             for (index, (table, snapshot)) in tables.iter().enumerate() {
@@ -67,6 +68,12 @@ pub(super) async fn carry_out(context: &Context, run: &str, undo: Value) -> Resu
                     Err(error) => return Err(error),
                 }
                 bigquery::unsnapshot(&context.google, &ids, index, snapshot, table).await?;
+            }
+            for (table, resource) in definitions {
+                match context.google.bigquery.insert_table(&table, insertable_table(&resource, &table)).await {
+                    Ok(_) | Err(Failure::Exists { .. }) => {}
+                    Err(error) => return Err(error),
+                }
             }
             Ok(())
         }

@@ -152,7 +152,7 @@ async fn table(entry: &Entry, record: &TableRecord) -> Result<Vec<Finding>, Fail
     if read.row_count != record.row_count {
         findings.push(broken(format!("its files hold {} rows, the snapshot had {}", read.row_count, record.row_count)));
     }
-    if let Some(difference) = record.proof.as_ref().and_then(|proof| inspect::difference(proof, &read)) {
+    if let Some(difference) = record.proof.as_ref().and_then(|proof| proof.difference(&read)) {
         findings.push(broken(format!("its files differ from the snapshot: {difference}")));
     }
     Ok(findings)

@@ -8,5 +8,5 @@ mod record;
 pub use read::{FORMAT, ManifestError, read, write};
 pub use record::{
     BigQueryRecord, Manifest, ObjectRecord, PauseRecord, Previous, QueryResult, RoutineRecord, SheetsRecord,
-    SourceRecord, StepTiming, TabRecord, TableRecord, Totals, ViewRecord,
+    SourceRecord, StepTiming, TabRecord, TableRecord, ViewRecord,
 };

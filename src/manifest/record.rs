@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model::{BackupName, DatasetId, Digests, TableId, TierName};
+use crate::model::{BackupName, DatasetId, Digests, TableId, TierName, Totals};
 
 /// A committed backup.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -81,16 +81,6 @@ pub struct TableRecord {
     pub objects: Vec<ObjectRecord>,
     /// Counted and summed by BigQuery on the snapshot; absent when the setting is off.
     pub proof: Option<Totals>,
-}
-
-/// A table counted, fingerprinted and summed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Totals {
-    pub row_count: u64,
-    /// The order-independent fingerprint of the rows' TO_JSON_STRING; absent when a column's JSON form is not canonical.
-    pub fingerprint: Option<Value>,
-    /// Per numeric or date column: nulls, sum, min, max.
-    pub columns: Vec<Value>,
 }
 
 /// A view, materialized view or external table: its definition is all there is.

@@ -9,6 +9,7 @@ mod period;
 mod place;
 pub mod schema;
 mod secret;
+mod totals;
 
 pub use backup_name::{BackupName, TierName};
 pub use digest::{Digests, crc32c_from_base64, crc32c_to_base64};
@@ -18,3 +19,4 @@ pub use pattern::Pattern;
 pub use period::Period;
 pub use place::Place;
 pub use secret::Secret;
+pub use totals::{ColumnTotals, Fingerprint, Totals};

@@ -100,6 +100,15 @@ impl RestorePlan {
     pub fn tables(&self) -> impl Iterator<Item = &TableRestore> {
         self.datasets.iter().flat_map(|dataset| &dataset.tables)
     }
+
+    /// Tables and views that are there and will be made anew.
+    pub fn in_the_way(&self) -> impl Iterator<Item = &TableId> {
+        self.datasets.iter().flat_map(|dataset| {
+            let tables = dataset.tables.iter().map(|table| (&table.target, table.existing));
+            let views = dataset.views.iter().map(|view| (&view.target, view.existing));
+            tables.chain(views).filter(|(_, existing)| *existing != Existing::None).map(|(id, _)| id)
+        })
+    }
 }
 
 /// Which datasets, tables and spreadsheets the plan needs to know about.

@@ -1,0 +1,115 @@
+//! Reads stored files: digests of their bytes, figures of their rows.
+
+use std::io::{BufReader, Seek, SeekFrom, Write};
+
+use arrow::record_batch::RecordBatch;
+use futures::StreamExt;
+
+use crate::codec::digest::Digester;
+use crate::codec::{CodecError, avro, parquet};
+use crate::config::TableFormat;
+use crate::google::bigquery::QueryResult;
+use crate::model::schema::{Field, Mode, FieldType, Schema};
+use crate::model::{Digests, Failure, TableId, Totals};
+use crate::plan::proof;
+use crate::store::Store;
+
+/// Reads the files of one table, one after the other.
+pub(super) struct TableReader {
+    schema: Schema,
+    format: TableFormat,
+    row_count: u64,
+}
+
+impl TableReader {
+    pub fn new(schema: &Schema, format: TableFormat) -> Self {
+        Self { schema: schema.clone(), format, row_count: 0 }
+    }
+
+    /// Reads a file whole: its digests and the rows in it.
+    ///
+    /// # Errors
+    /// `Corrupt` when it cannot be decoded; the digests alone are [`digests`]'s.
+    pub async fn read(&mut self, store: &dyn Store, key: &str) -> Result<(Digests, u64), Failure> {
+        let object = format!("{}/{key}", store.describe());
+        let local = |error: std::io::Error| Failure::Transient { object: "temporary file".into(), message: error.to_string() };
+        // Parquet is read from its end, so the file is spooled; one file of BigQuery's holds about 1 GB of logical data.
+        let mut file = tempfile::tempfile().map_err(local)?;
+        let mut digester = Digester::new();
+        let mut stream = store.read(key).await?;
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk?;
+            digester.update(&chunk);
+            file.write_all(&chunk).map_err(local)?;
+        }
+        file.seek(SeekFrom::Start(0)).map_err(local)?;
+        let (schema, format) = (self.schema.clone(), self.format);
+        let rows = tokio::task::spawn_blocking(move || count(file, &schema, format))
+            .await
+            .map_err(|error| Failure::Corrupt { object: object.clone(), message: error.to_string() })?
+            .map_err(|error| Failure::Corrupt { object, message: error.to_string() })?;
+        self.row_count += rows;
+        Ok((digester.finish(), rows))
+    }
+
+    /// The figures of all files together.
+    pub fn finish(self) -> Totals {
+        Totals { row_count: self.row_count, fingerprint: None, columns: vec![] }
+    }
+}
+
+fn count(file: std::fs::File, schema: &Schema, format: TableFormat) -> Result<u64, CodecError> {
+    let mut rows = 0;
+    let mut take = |batch: Result<RecordBatch, CodecError>| -> Result<(), CodecError> {
+        rows += batch?.num_rows() as u64;
+        Ok(())
+    };
+    match format {
+        TableFormat::Avro => avro::Reader::new(BufReader::new(file), schema)?.try_for_each(&mut take)?,
+        TableFormat::Parquet => parquet::Reader::new(file, schema)?.try_for_each(&mut take)?,
+    }
+    Ok(rows)
+}
+
+/// The digests of an object's bytes.
+pub(super) async fn digests(store: &dyn Store, key: &str) -> Result<Digests, Failure> {
+    let mut digester = Digester::new();
+    let mut stream = store.read(key).await?;
+    while let Some(chunk) = stream.next().await {
+        digester.update(&chunk?);
+    }
+    Ok(digester.finish())
+}
+
+/// What BigQuery answered to [`proof::sql`].
+pub(super) fn totals(table: &TableId, schema: &Schema, result: &QueryResult) -> Result<Totals, Failure> {
+    let cell = |name: &str| result.cell(0, name)?.as_str().map(String::from);
+    proof::read(schema, &cell).map_err(|name| Failure::Corrupt {
+        object: table.to_string(),
+        message: format!("the query of its figures gave no usable '{name}'"),
+    })
+}
+
+/// A sheet's table as files.
+pub(super) struct SheetFiles {
+    pub csv: Vec<u8>,
+    pub parquet: Vec<u8>,
+}
+
+/// Writes a sheet's values as CSV and Parquet.
+pub(super) fn sheet_files(table: &RecordBatch) -> Result<SheetFiles, String> {
+    let mut csv = Vec::new();
+    let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(&mut csv);
+    writer.write(table).map_err(|error| error.to_string())?;
+    drop(writer);
+    let fields = table.schema().fields().iter().map(|f| Field::new(f.name(), FieldType::String, Mode::Nullable)).collect();
+    let mut parquet = Vec::new();
+    if table.num_columns() > 0 {
+        let schema = Schema::new(fields);
+        let mut writer = parquet::Writer::new(&mut parquet, &schema, parquet::Compression::Zstd)
+            .map_err(|error| error.to_string())?;
+        writer.write(table).map_err(|error| error.to_string())?;
+        writer.finish().map_err(|error| error.to_string())?;
+    }
+    Ok(SheetFiles { csv, parquet })
+}
