@@ -1,1 +1,5 @@
-fn main() {}
+//! The `strongroom` program: see `cli`.
+
+fn main() -> std::process::ExitCode {
+    strongroom::cli::main()
+}

@@ -79,10 +79,8 @@ pub async fn open_runs(store: &dyn Store) -> Result<Vec<OpenRun>, Failure> {
         let mut records = Vec::new();
         for object in store.list(&format!("{OWN_FOLDER}/journal/{run}/")).await? {
             let (bytes, _) = store.get(&object.key).await?;
-            let corrupt = |message: String| Failure::Corrupt {
-                object: format!("{}/{}", store.describe(), object.key),
-                message,
-            };
+            let corrupt =
+                |message: String| Failure::Corrupt { object: format!("{}/{}", store.describe(), object.key), message };
             let record: Record = serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
             records.push(record);
         }

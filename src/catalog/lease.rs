@@ -37,7 +37,9 @@ pub struct Lease {
 /// Why a lease is not had.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LeaseError {
-    #[error("{holder} holds the lease until {expires_at}; hint: wait for it; a run that died is followed by itself after that time")]
+    #[error(
+        "{holder} holds the lease until {expires_at}; hint: wait for it; a run that died is followed by itself after that time"
+    )]
     Held { holder: String, expires_at: Timestamp },
     #[error("the lease was taken over by another run: this one stops")]
     Lost,

@@ -128,7 +128,8 @@ impl Catalog {
         {
             return Err(CatalogError::Broken { place: broken.place.clone(), error: broken.error.clone() });
         }
-        let mut entries = listing.entries.into_iter().filter(|entry| tier.is_none_or(|tier| entry.manifest.tier == *tier));
+        let mut entries =
+            listing.entries.into_iter().filter(|entry| tier.is_none_or(|tier| entry.manifest.tier == *tier));
         let (found, what) = match wanted {
             Wanted::Latest => (entries.next(), "no backup yet".to_string()),
             Wanted::Named(name) => {
@@ -183,7 +184,9 @@ async fn read(store: Arc<dyn Store>, key: String) -> Result<Option<Result<Entry,
     let place = format!("{}/{key}", store.describe());
     let checked = manifest::read(&bytes).and_then(|manifest| {
         // A manifest under another backup's folder was moved or replayed.
-        if key.ends_with(&format!("/{}/manifest.json", manifest.name)) && key.starts_with(&format!("{}/", manifest.tier)) {
+        if key.ends_with(&format!("/{}/manifest.json", manifest.name))
+            && key.starts_with(&format!("{}/", manifest.tier))
+        {
             Ok(manifest)
         } else {
             let message = format!("it is of backup {} (tier {}), but lies elsewhere", manifest.name, manifest.tier);

@@ -1,1 +1,173 @@
-//! One file a verb.
+//! The command line: one file a verb. Text for people on stdout, progress on stderr; with `--json` one JSON document.
+
+mod backup;
+mod ingest;
+mod list;
+mod output;
+mod progress;
+mod recover;
+mod restore;
+mod show;
+mod status;
+mod validate;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+
+use crate::app::{self, Exit, Problem};
+use crate::catalog::Wanted;
+use crate::job::{Context, JobError};
+use crate::saga::Observer;
+use output::Output;
+
+const AFTER: &str = "\
+Exit codes:
+    0  all that was asked was done
+    1  something failed; what was done was taken back
+    2  the command line or the configuration is wrong
+    3  done, but not all of it is as it should be
+    4  refused: something stands against it; nothing was changed
+    5  status: something needs attention
+   10  there is no such backup
+   11  another run holds the lease
+   12  what is stored is not what was written
+   13  a critical validation query failed
+   14  the credentials do not allow it
+  130  stopped by a signal";
+
+/// Backups of BigQuery datasets and Google Sheets that are proven to restore.
+#[derive(Debug, Parser)]
+#[command(name = "strongroom", version, after_help = AFTER, max_term_width = 100)]
+struct Cli {
+    /// The configuration
+    #[arg(
+        long,
+        short,
+        global = true,
+        env = "STRONGROOM_CONFIG",
+        default_value = "strongroom.toml",
+        value_name = "FILE"
+    )]
+    config: PathBuf,
+
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    json: bool,
+
+    /// Print no progress
+    #[arg(long, short, global = true)]
+    quiet: bool,
+
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Take a backup: pause, drain, snapshot, resume, export
+    Backup(backup::Args),
+    /// List the backups, the newest first
+    List(list::Args),
+    /// Show what a backup holds
+    Show(show::Args),
+    /// Read every byte and row of a backup, and compare with its manifest
+    Verify(verify::Args),
+    /// Bring back what was lost
+    Restore(restore::Args),
+    /// Run the validation queries
+    Validate(validate::Args),
+    /// Pause ingestion until it is resumed
+    Pause(ingest::Args),
+    /// Resume ingestion
+    Resume(ingest::Args),
+    /// Take back what runs that died left behind, ingestion first
+    Recover(recover::Args),
+    /// Say whether all is well
+    Status(status::Args),
+}
+
+/// Runs the program and gives its exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            error.print().ok();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_env("STRONGROOM_LOG"))
+        .with_writer(std::io::stderr)
+        .init();
+    let output = Output::new(cli.json);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return output.problem(Exit::Failed, &format!("cannot start: {error}"), &[]).into(),
+    };
+    runtime.block_on(run(cli, &output)).into()
+}
+
+async fn run(cli: Cli, output: &Output) -> Exit {
+    let config = match app::load(&cli.config) {
+        Ok(config) => config,
+        Err(problem) => return tell(output, &problem),
+    };
+    let observer: Arc<dyn Observer> = progress::observer(cli.json || cli.quiet);
+    let context = match app::connect(config, &cli.config, observer).await {
+        Ok(context) => context,
+        Err(problem) => return tell(output, &problem),
+    };
+    let outcome = match cli.verb {
+        Verb::Backup(args) => backup::run(&context, args, output).await,
+        Verb::List(args) => list::run(&context, args, output).await,
+        Verb::Show(args) => show::run(&context, args, output).await,
+        Verb::Verify(args) => verify::run(&context, args, output).await,
+        Verb::Restore(args) => restore::run(&context, args, output).await,
+        Verb::Validate(args) => validate::run(&context, args, output).await,
+        Verb::Pause(args) => ingest::run(&context, args, true, output).await,
+        Verb::Resume(args) => ingest::run(&context, args, false, output).await,
+        Verb::Recover(args) => recover::run(&context, args, output).await,
+        Verb::Status(args) => status::run(&context, args, output).await,
+    };
+    match outcome {
+        Ok(exit) => exit,
+        Err(error) => {
+            let refusals = match &error {
+                JobError::Refused(refusals) => refusals.as_slice(),
+                _ => &[],
+            };
+            output.problem(app::of_error(&error), &error.to_string(), refusals)
+        }
+    }
+}
+
+fn tell(output: &Output, problem: &Problem) -> Exit {
+    let exit = match problem {
+        Problem::Failure(failure) => app::of_error(&JobError::Failure(failure.clone())),
+        Problem::Unreadable { .. } | Problem::Config { .. } | Problem::Queries(_) => Exit::Usage,
+    };
+    output.problem(exit, &problem.to_string(), &[])
+}
+
+/// A backup as people name it: `latest` or its name.
+fn wanted(text: &str) -> Result<Wanted, String> {
+    match text {
+        "latest" => Ok(Wanted::Latest),
+        name => name.parse().map(Wanted::Named).map_err(|error: crate::model::InvalidName| error.to_string()),
+    }
+}
+
+/// Takes back what dead runs left, before another run begins.
+async fn recover_first(context: &Context) -> Result<(), JobError> {
+    for recovered in crate::job::recover::at_start(context).await? {
+        context.observer.note(&format!("recovered run {} ({} {})", recovered.run, recovered.verb, recovered.subject));
+        for failure in &recovered.failures {
+            context.observer.note(&format!("  not taken back: {failure}"));
+        }
+    }
+    Ok(())
+}

@@ -101,15 +101,16 @@ mod tests {
     #[test]
     fn a_writer_is_told_from_a_reader() {
         let dataset: DatasetId = "p.d".parse().unwrap();
-        let job = |kind: &str, dataset: &str| {
-            json!({"configuration": {kind: {"destinationTable": {"projectId": "p", "datasetId": dataset, "tableId": "t"}}}})
-        };
+        let job = |kind: &str, dataset: &str| json!({"configuration": {kind: {"destinationTable": {"projectId": "p", "datasetId": dataset, "tableId": "t"}}}});
         for (job, expected) in [
             (job("load", "d"), true),
             (job("copy", "d"), true),
             (job("query", "d"), true),
             (job("query", "_hidden"), false),
-            (json!({"configuration": {"extract": {"sourceTable": {"projectId": "p", "datasetId": "d", "tableId": "t"}}}}), false),
+            (
+                json!({"configuration": {"extract": {"sourceTable": {"projectId": "p", "datasetId": "d", "tableId": "t"}}}}),
+                false,
+            ),
         ] {
             assert_eq!(writes_into(&job, &dataset), expected, "{job}");
         }

@@ -121,7 +121,9 @@ impl Work<'_> {
     async fn steps(mut self, saga: &mut Saga<'_>) -> Result<Manifest, JobError> {
         let destinations = self.context.destinations(&self.plan.tier)?;
         let Some(primary) = destinations.first().cloned() else {
-            return Err(Failure::Invalid { object: self.plan.tier.to_string(), message: "has no destination".into() }.into());
+            return Err(
+                Failure::Invalid { object: self.plan.tier.to_string(), message: "has no destination".into() }.into()
+            );
         };
 
         saga.step("prepare", self.prepare()).await?;
@@ -156,8 +158,8 @@ impl Work<'_> {
             started_at: *started_at,
             ended_at: *ended_at,
         }));
-        let pause = (!self.plan.pause.is_empty())
-            .then(|| PauseRecord { jobs: self.plan.pause.clone(), paused_at, resumed_at });
+        let pause =
+            (!self.plan.pause.is_empty()).then(|| PauseRecord { jobs: self.plan.pause.clone(), paused_at, resumed_at });
         let manifest = Manifest {
             format: FORMAT,
             name: self.plan.name.clone(),
@@ -237,14 +239,13 @@ impl Work<'_> {
         for source in self.plan.bigquery() {
             let at = match cut {
                 Some(at) => at,
-                None => {
-                    bigquery::cut_instant(&self.context.google, source.dataset.project(), &source.location).await?
-                }
+                None => bigquery::cut_instant(&self.context.google, source.dataset.project(), &source.location).await?,
             };
             cut = Some(at);
             taken.extend(self.snapshot_source(source, at).await?);
         }
-        let note = format!("{} as of {}", count(taken.len(), "table"), cut.map(|at| at.to_string()).unwrap_or_default());
+        let note =
+            format!("{} as of {}", count(taken.len(), "table"), cut.map(|at| at.to_string()).unwrap_or_default());
         let output = json!({"cut_at": cut.map(|at| at.to_string())});
         Ok(Done::new((cut, taken)).output(output).note(note))
     }

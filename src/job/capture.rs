@@ -105,15 +105,14 @@ impl Capture<'_> {
         index: usize,
         plan: &TablePlan,
     ) -> Result<TableRecord, JobError> {
-        let lost = || Failure::Corrupt { object: plan.table.to_string(), message: "was planned but not snapshotted".into() };
+        let lost =
+            || Failure::Corrupt { object: plan.table.to_string(), message: "was planned but not snapshotted".into() };
         let snapshot = self.snapshots.get(&plan.table).ok_or_else(lost)?;
         let fresh = self.fresh.get(&plan.table).ok_or_else(lost)?;
         let definition = Definition { resource: fresh.clone(), ..of_facts(fact(facts, &plan.table)?) };
         // The snapshot's own schema: the table's may have changed since.
-        let schema = Schema::from_json(&snapshot["schema"]).map_err(|error| Failure::Corrupt {
-            object: plan.snapshot.to_string(),
-            message: error.to_string(),
-        })?;
+        let schema = Schema::from_json(&snapshot["schema"])
+            .map_err(|error| Failure::Corrupt { object: plan.snapshot.to_string(), message: error.to_string() })?;
         let row_count = number(snapshot, "numRows");
 
         let mut reader = TableReader::new(&schema, plan.format);
@@ -274,7 +273,10 @@ impl Capture<'_> {
         let mut results = Vec::new();
         for query in self.context.queries.iter() {
             let sql = queries::redirect(&queries::on_dataset(&query.sql, &source.dataset), &instead);
-            results.push(super::validate::run_query(self.context, source.dataset.project(), &source.location, query, &sql).await?);
+            results.push(
+                super::validate::run_query(self.context, source.dataset.project(), &source.location, query, &sql)
+                    .await?,
+            );
         }
         Ok(Done::new(results).note(count(self.context.queries.len(), "query result")))
     }

@@ -32,6 +32,8 @@ pub struct Context {
     pub holder: String,
     /// Name and version of the program.
     pub tool: String,
+    /// Turns true when the process is asked to end.
+    pub cancelled: tokio::sync::watch::Receiver<bool>,
 }
 
 /// Why a job did not do all that was asked.
@@ -46,6 +48,8 @@ pub enum JobError {
     Lease(#[from] LeaseError),
     #[error(transparent)]
     Failure(#[from] Failure),
+    #[error("stopped by a signal")]
+    Interrupted,
     #[error("the journal is inconsistent: {0}")]
     Journal(#[from] LogError),
     /// A step failed; what was done was taken back, except for what `left` says.

@@ -25,7 +25,8 @@ pub async fn plan(context: &Context, pause: bool) -> Result<Switched, JobError> 
             (Some("ENABLED"), true) | (Some("PAUSED"), false) => switched.changed.push(job),
             (Some(state), _) => switched.left_alone.push(format!("{job} ({})", state.to_lowercase())),
             (None, _) => {
-                let message = "there is no such Cloud Scheduler job; hint: correct ingestion.scheduler_jobs".to_string();
+                let message =
+                    "there is no such Cloud Scheduler job; hint: correct ingestion.scheduler_jobs".to_string();
                 return Err(crate::model::Failure::NotFound { object: job, message }.into());
             }
         }

@@ -9,7 +9,7 @@ use crate::codec::digest::Digester;
 use crate::codec::{CodecError, avro, parquet};
 use crate::config::TableFormat;
 use crate::google::bigquery::QueryResult;
-use crate::model::schema::{Field, Mode, FieldType, Schema};
+use crate::model::schema::{Field, FieldType, Mode, Schema};
 use crate::model::{Digests, Failure, TableId, Totals};
 use crate::plan::proof;
 use crate::store::Store;
@@ -32,7 +32,8 @@ impl TableReader {
     /// `Corrupt` when it cannot be decoded; the digests alone are [`digests`]'s.
     pub async fn read(&mut self, store: &dyn Store, key: &str) -> Result<(Digests, u64), Failure> {
         let object = format!("{}/{key}", store.describe());
-        let local = |error: std::io::Error| Failure::Transient { object: "temporary file".into(), message: error.to_string() };
+        let local =
+            |error: std::io::Error| Failure::Transient { object: "temporary file".into(), message: error.to_string() };
         // Parquet is read from its end, so the file is spooled; one file of BigQuery's holds about 1 GB of logical data.
         let mut file = tempfile::tempfile().map_err(local)?;
         let mut digester = Digester::new();
@@ -102,7 +103,8 @@ pub(super) fn sheet_files(table: &RecordBatch) -> Result<SheetFiles, String> {
     let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(&mut csv);
     writer.write(table).map_err(|error| error.to_string())?;
     drop(writer);
-    let fields = table.schema().fields().iter().map(|f| Field::new(f.name(), FieldType::String, Mode::Nullable)).collect();
+    let fields =
+        table.schema().fields().iter().map(|f| Field::new(f.name(), FieldType::String, Mode::Nullable)).collect();
     let mut parquet = Vec::new();
     if table.num_columns() > 0 {
         let schema = Schema::new(fields);

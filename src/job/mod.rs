@@ -3,8 +3,8 @@
 pub mod backup;
 mod capture;
 mod context;
-mod inspect;
 pub mod ingest;
+mod inspect;
 pub mod recover;
 pub mod restore;
 mod run;

@@ -63,8 +63,7 @@ pub async fn run(context: &Context) -> Result<Vec<Recovered>, JobError> {
     }
     let id = run::new_id(context);
     let holder = format!("recover ({})", context.holder);
-    let lease =
-        Lease::acquire(context.home.as_ref(), &context.config.name, (&holder, &id), context.now()).await?;
+    let lease = Lease::acquire(context.home.as_ref(), &context.config.name, (&holder, &id), context.now()).await?;
     let outcome = with_lease(context, lease.generation()).await;
     lease.release(context.home.as_ref(), context.now()).await.ok();
     outcome
@@ -87,8 +86,7 @@ async fn with_lease(context: &Context, generation: u64) -> Result<Vec<Recovered>
     for open in catalog::open_runs(context.home.as_ref()).await? {
         let mut report = describe(&open);
         let run = open.run.clone();
-        let mut saga =
-            Saga::adopt(&journal, context.clock.as_ref(), context.observer.as_ref(), open.log, generation);
+        let mut saga = Saga::adopt(&journal, context.clock.as_ref(), context.observer.as_ref(), open.log, generation);
         report.failures = saga.unwind(|_, undo| run::carry_out(context, &run, undo)).await;
         recovered.push(report);
     }

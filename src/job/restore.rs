@@ -20,7 +20,9 @@ use crate::manifest::{BigQueryRecord, StepTiming, TableRecord};
 use crate::model::schema::Schema;
 use crate::model::{BackupName, DatasetId, Failure, Place, TableId};
 use crate::plan::facts::{IngestionFacts, count as number};
-use crate::plan::restore::{DatasetRestore, Existing, RestorePlan, RestoreRequest, TableRestore, TargetFacts, plan, targets};
+use crate::plan::restore::{
+    DatasetRestore, Existing, RestorePlan, RestoreRequest, TableRestore, TargetFacts, plan, targets,
+};
 use crate::saga::{Done, Saga};
 use crate::source::bigquery::{self, JobIds};
 use crate::source::sheets::{self, Grid};
@@ -177,7 +179,8 @@ impl Work<'_> {
         if !self.plan.pause.is_empty() {
             saga.step("resume", self.resume()).await?;
         }
-        let tabs = self.plan.sheets.iter().flat_map(|sheet| sheet.tabs.iter().map(|(title, _)| title.clone())).collect();
+        let tabs =
+            self.plan.sheets.iter().flat_map(|sheet| sheet.tabs.iter().map(|(title, _)| title.clone())).collect();
         let backup = self.plan.backup.clone();
         Ok(Restored { backup, tables, view_count, tabs, validations, timings: vec![], differences })
     }
@@ -186,7 +189,8 @@ impl Work<'_> {
         let mut loaded = Loaded::default();
         for (plan, record) in self.datasets() {
             loaded.datasets.insert(record.dataset.clone(), definition(self.entry, &record.meta).await?);
-            let tables = plan.tables.iter().filter_map(|t| find_table(record, &t.source)).map(|t| (t.table.clone(), &t.meta));
+            let tables =
+                plan.tables.iter().filter_map(|t| find_table(record, &t.source)).map(|t| (t.table.clone(), &t.meta));
             let views = record.views.iter().filter(|v| plan.views.iter().any(|p| p.source == v.view));
             let wanted: Vec<_> = tables.chain(views.map(|v| (v.view.clone(), &v.meta))).collect();
             let read: Vec<_> = stream::iter(wanted)
@@ -203,7 +207,10 @@ impl Work<'_> {
         for (source, tab) in self.entry.manifest.sheets().flat_map(|s| s.tabs.iter().map(move |tab| (s, tab))) {
             if self.plan.sheets.iter().any(|sheet| sheet.source == source.spreadsheet) {
                 let bytes = checked(self.entry, &tab.cells).await?;
-                let corrupt = |error: serde_json::Error| Failure::Corrupt { object: tab.cells.key.clone(), message: error.to_string() };
+                let corrupt = |error: serde_json::Error| Failure::Corrupt {
+                    object: tab.cells.key.clone(),
+                    message: error.to_string(),
+                };
                 let grid: Grid = serde_json::from_slice(&bytes).map_err(corrupt)?;
                 loaded.grids.insert((source.spreadsheet.clone(), tab.title.clone()), grid);
             }
@@ -252,19 +259,23 @@ impl Work<'_> {
             location.clone_from(&plan.location);
             for (index, table) in plan.tables.iter().enumerate().filter(|(_, t)| t.existing == Existing::Replaced) {
                 let name = format!("{}_before_restore_{}", table.target.table(), self.id.replace('-', "_"));
-                let snapshot = snapshots
-                    .table(&name)
-                    .map_err(|error| Failure::Invalid { object: table.target.to_string(), message: error.to_string() })?;
-                bigquery::snapshot(&self.context.google, &ids, index, (&table.target, None), (&snapshot, expires)).await?;
+                let snapshot = snapshots.table(&name).map_err(|error| Failure::Invalid {
+                    object: table.target.to_string(),
+                    message: error.to_string(),
+                })?;
+                bigquery::snapshot(&self.context.google, &ids, index, (&table.target, None), (&snapshot, expires))
+                    .await?;
                 put_back.push((table.target.clone(), snapshot));
             }
         }
         let note = format!("{} kept until {expires}", count(put_back.len(), "snapshot"));
         // What holds no rows is its definition.
         let snapshotted = |id: &TableId| put_back.iter().any(|(table, _)| table == id);
-        let definitions = self.plan.in_the_way().filter(|id| !snapshotted(id)).filter_map(|id| {
-            Some((id.clone(), self.facts.tables.get(id)?.clone()))
-        });
+        let definitions = self
+            .plan
+            .in_the_way()
+            .filter(|id| !snapshotted(id))
+            .filter_map(|id| Some((id.clone(), self.facts.tables.get(id)?.clone())));
         let undo = Undo::PutBack { definitions: definitions.collect(), tables: put_back, location };
         Ok(Done::new(()).undo(undo.to_value()).note(note))
     }
@@ -309,8 +320,7 @@ impl Work<'_> {
                 bigquery::make_table(google, &table.target, loaded.table(&table.source)?, now_ms).await?;
                 Ok::<_, JobError>(())
             });
-            let done: Vec<()> =
-                stream::iter(each).buffer_unordered(self.context.config.parallel).try_collect().await?;
+            let done: Vec<()> = stream::iter(each).buffer_unordered(self.context.config.parallel).try_collect().await?;
             made += done.len();
         }
         Ok(Done::new(()).note(count(made, "table")))
@@ -349,7 +359,8 @@ impl Work<'_> {
         loaded: &Loaded,
     ) -> Result<u64, JobError> {
         let saved = find_table(record, &table.source).ok_or_else(|| missing(&table.source))?;
-        let unknown = || Failure::Corrupt { object: table.source.to_string(), message: "its file format is not known".into() };
+        let unknown =
+            || Failure::Corrupt { object: table.source.to_string(), message: "its file format is not known".into() };
         let format = format(saved).ok_or_else(unknown)?;
         let schema = loaded.table(&table.source)?.schema();
         let mut rows = 0;
@@ -399,7 +410,11 @@ impl Work<'_> {
     async fn policies(&self, loaded: &Loaded) -> Result<Done<()>, JobError> {
         let google = &self.context.google;
         for (plan, _) in self.datasets() {
-            let objects = plan.tables.iter().map(|t| (&t.target, &t.source)).chain(plan.views.iter().map(|v| (&v.target, &v.source)));
+            let objects = plan
+                .tables
+                .iter()
+                .map(|t| (&t.target, &t.source))
+                .chain(plan.views.iter().map(|v| (&v.target, &v.source)));
             for (target, source) in objects {
                 bigquery::apply_policies(google, target, loaded.table(source)?).await?;
             }

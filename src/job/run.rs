@@ -97,22 +97,19 @@ pub(super) async fn run<T>(
 
     let journal = StoreJournal::new(context.home.clone());
     let outcome = {
-        let opened = Saga::open(
-            &journal,
-            context.clock.as_ref(),
-            context.observer.as_ref(),
-            id,
-            generation,
-            (verb, subject),
-        )
-        .await
-        .map_err(JobError::from);
+        let opened =
+            Saga::open(&journal, context.clock.as_ref(), context.observer.as_ref(), id, generation, (verb, subject))
+                .await
+                .map_err(JobError::from);
         match opened {
             Err(error) => Err(error),
             Ok(mut saga) => {
+                let mut cancelled = context.cancelled.clone();
                 let worked = tokio::select! {
                     worked = work(&mut saga) => worked,
-                    _ = is_lost.wait_for(|lost| *lost) => Err(catalog::LeaseError::Lost.into()),
+                    // (A closed channel is no signal.)
+                    Ok(_) = is_lost.wait_for(|lost| *lost) => Err(catalog::LeaseError::Lost.into()),
+                    Ok(_) = cancelled.wait_for(|cancelled| *cancelled) => Err(JobError::Interrupted),
                 };
                 conclude(context, id, &mut saga, worked).await
             }

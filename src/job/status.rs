@@ -100,7 +100,10 @@ fn findings(status: &Status) -> Vec<String> {
         }
     }
     for run in &status.open_runs {
-        findings.push(format!("run {} ({} {}) is not finished; hint: strongroom recover, if it is dead", run.run, run.verb, run.subject));
+        findings.push(format!(
+            "run {} ({} {}) is not finished; hint: strongroom recover, if it is dead",
+            run.run, run.verb, run.subject
+        ));
     }
     findings.extend(status.broken_manifests.iter().cloned());
     findings

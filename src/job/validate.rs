@@ -52,7 +52,8 @@ pub(super) async fn run_query(
     sql: &str,
 ) -> Result<QueryResult, Failure> {
     let options = QueryOptions { location: Some(location.into()), ..QueryOptions::default() };
-    let result = context.google.bigquery.query(project, sql, &options).await.map_err(|error| name(&query.name, error))?;
+    let result =
+        context.google.bigquery.query(project, sql, &options).await.map_err(|error| name(&query.name, error))?;
     let fields = result.schema["fields"].as_array().cloned().unwrap_or_default();
     let columns = fields.iter().map(|field| field["name"].as_str().unwrap_or_default().to_string()).collect();
     let rows: Vec<Vec<Value>> = result.rows;

@@ -165,7 +165,8 @@ pub(super) fn format(record: &TableRecord) -> Option<TableFormat> {
 /// Reads a definition, checked against its digest.
 pub(super) async fn definition(entry: &Entry, object: &ObjectRecord) -> Result<Definition, Failure> {
     let bytes = checked(entry, object).await?;
-    let corrupt = |error: serde_json::Error| Failure::Corrupt { object: object.key.clone(), message: error.to_string() };
+    let corrupt =
+        |error: serde_json::Error| Failure::Corrupt { object: object.key.clone(), message: error.to_string() };
     serde_json::from_slice(&bytes).map_err(corrupt)
 }
 

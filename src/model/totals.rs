@@ -138,7 +138,9 @@ mod tests {
             ("column cost: 2 nulls, expected 1", |t| t.columns[0].null_count = 2),
             ("column f: its largest value is none, expected 9", |t| t.columns[1].max = None),
             ("column f is not there", |t| drop(t.columns.pop())),
-            ("the fingerprint of the rows is another one", |t| t.fingerprint = Some(Fingerprint { xor: 0, sum: i128::MAX })),
+            ("the fingerprint of the rows is another one", |t| {
+                t.fingerprint = Some(Fingerprint { xor: 0, sum: i128::MAX })
+            }),
         ];
         for (expected, change) in changes {
             let mut other = totals();

@@ -4,8 +4,8 @@
 
 use serde::Serialize;
 
-use crate::model::{ColumnTotals, Fingerprint, TableId, Totals};
 use crate::model::schema::{Field, FieldType, Mode, Schema};
+use crate::model::{ColumnTotals, Fingerprint, TableId, Totals};
 
 /// How a table can be fingerprinted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -83,12 +83,7 @@ pub fn sql(table: &TableId, schema: &Schema) -> String {
             _ => {}
         }
     }
-    format!(
-        "SELECT {} FROM (SELECT {} FROM {} AS t)",
-        outer.join(", "),
-        inner.join(", "),
-        table.sql()
-    )
+    format!("SELECT {} FROM (SELECT {} FROM {} AS t)", outer.join(", "), inner.join(", "), table.sql())
 }
 
 /// Reads the query's one row; `cell` answers its cells by column.
@@ -112,7 +107,7 @@ pub fn read(schema: &Schema, cell: &dyn Fn(&str) -> Option<String>) -> Result<To
         let has_sum = !matches!(field.kind, FieldType::Date | FieldType::Timestamp);
         columns.push(ColumnTotals {
             name: field.name.clone(),
-            kind: field.sql_type(),
+            kind: field.kind.sql_name().into(),
             null_count: number(&format!("nulls_{i}"))?,
             sum: cell(&format!("sum_{i}")).filter(|_| has_sum),
             min: cell(&format!("min_{i}")),

@@ -1,1 +1,11 @@
-//! Plans, manifests and logs to text and JSON.
+//! Plans and manifests to text that people read; JSON is their own serialization.
+
+mod backup;
+mod human;
+mod restore;
+mod table;
+
+pub use backup::{manifest, manifest_line, plan as backup_plan};
+pub use human::{bytes, duration, thousands};
+pub use restore::plan as restore_plan;
+pub use table::{Align, Table};

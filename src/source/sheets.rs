@@ -145,7 +145,8 @@ impl Grid {
             }
         }
         let fields: Vec<Field> = names.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect();
-        let columns: Vec<ArrayRef> = builders.iter_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef).collect();
+        let columns: Vec<ArrayRef> =
+            builders.iter_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef).collect();
         let rows = self.values.len().saturating_sub(1);
         let options = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(rows));
         RecordBatch::try_new_with_options(Arc::new(ArrowSchema::new(fields)), columns, &options)

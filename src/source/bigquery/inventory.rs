@@ -64,7 +64,11 @@ async fn row_policies(google: &Google, id: &TableId) -> Result<Vec<Value>, Failu
     for policy in &mut policies {
         let name = policy["rowAccessPolicyReference"]["policyId"].as_str().unwrap_or_default().to_string();
         let iam = google.bigquery.get_row_access_policy_iam(id, &name).await?;
-        let members = iam["bindings"].as_array().into_iter().flatten().flat_map(|b| b["members"].as_array().into_iter().flatten());
+        let members = iam["bindings"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .flat_map(|b| b["members"].as_array().into_iter().flatten());
         policy["grantees"] = members.cloned().collect();
     }
     Ok(policies)
@@ -78,7 +82,8 @@ fn empty_policy(policy: &Value) -> bool {
 /// (<https://cloud.google.com/bigquery/docs/using-row-level-security-with-features#extract_jobs>).
 async fn visible_rows(google: &Google, id: &TableId, location: Option<String>) -> Result<u64, Failure> {
     let options = QueryOptions { location, ..QueryOptions::default() };
-    let result = google.bigquery.query(id.project(), &format!("SELECT COUNT(*) AS n FROM {}", id.sql()), &options).await?;
+    let result =
+        google.bigquery.query(id.project(), &format!("SELECT COUNT(*) AS n FROM {}", id.sql()), &options).await?;
     let n = result.cell(0, "n").and_then(Value::as_str).and_then(|n| n.parse().ok());
     n.ok_or_else(|| Failure::Corrupt { object: id.to_string(), message: "COUNT(*) gave no number".into() })
 }

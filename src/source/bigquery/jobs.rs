@@ -31,7 +31,12 @@ const ATTEMPTS: u32 = 4;
 
 /// Runs a job until it succeeded. Failures inside the service take a new id
 /// (<https://cloud.google.com/bigquery/docs/error-messages>: `jobBackendError`, `jobInternalError`).
-async fn run(google: &Google, ids: &JobIds, (kind, index): (&str, usize), make: impl Fn(u32) -> Value) -> Result<Value, Failure> {
+async fn run(
+    google: &Google,
+    ids: &JobIds,
+    (kind, index): (&str, usize),
+    make: impl Fn(u32) -> Value,
+) -> Result<Value, Failure> {
     let mut attempt = 0;
     loop {
         let job = ids.job(kind, index, attempt);
@@ -106,7 +111,13 @@ pub async fn snapshot(
 ///
 /// # Errors
 /// When BigQuery refuses or fails.
-pub async fn unsnapshot(google: &Google, ids: &JobIds, index: usize, snapshot: &TableId, table: &TableId) -> Result<(), Failure> {
+pub async fn unsnapshot(
+    google: &Google,
+    ids: &JobIds,
+    index: usize,
+    snapshot: &TableId,
+    table: &TableId,
+) -> Result<(), Failure> {
     let make = |_| {
         json!({"copy": {
             "sourceTable": reference(snapshot, ""),
@@ -157,7 +168,8 @@ pub async fn extract(
     let counts = &job["statistics"]["extract"]["destinationUriFileCounts"][0];
     let count = counts.as_str().and_then(|text| text.parse().ok()).or(counts.as_u64());
     let object = snapshot.to_string();
-    let count = count.ok_or(Failure::Corrupt { object, message: "the extract job reports no count of files".into() })?;
+    let count =
+        count.ok_or(Failure::Corrupt { object, message: "the extract job reports no count of files".into() })?;
     Ok((used.into_inner().unwrap_or_default(), count))
 }
 
@@ -202,7 +214,10 @@ pub async fn load(
     })
     .await?;
     let rows = job["statistics"]["load"]["outputRows"].as_str().and_then(|text| text.parse().ok());
-    rows.ok_or_else(|| Failure::Corrupt { object: table.to_string(), message: "the load job reports no count of rows".into() })
+    rows.ok_or_else(|| Failure::Corrupt {
+        object: table.to_string(),
+        message: "the load job reports no count of rows".into(),
+    })
 }
 
 /// Deletes tables; one that is gone already is no failure.

@@ -8,4 +8,4 @@ mod rebuild;
 pub use definition::{Definition, comparable};
 pub use inventory::inventory;
 pub use jobs::{JobIds, cut_instant, drop_tables, ensure_snapshot_dataset, extract, load, snapshot, unsnapshot};
-pub use rebuild::{make_dataset, make_routine, make_table, make_view, apply_policies, finish_dataset};
+pub use rebuild::{apply_policies, finish_dataset, make_dataset, make_routine, make_table, make_view};

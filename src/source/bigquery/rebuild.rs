@@ -10,8 +10,17 @@ use crate::plan::queries;
 
 /// Fields of a dataset that the service computes.
 const OUTPUT_ONLY: &[&str] = &[
-    "kind", "etag", "id", "selfLink", "creationTime", "lastModifiedTime", "type", "datasetReference", "satisfiesPzs",
-    "satisfiesPzi", "tags",
+    "kind",
+    "etag",
+    "id",
+    "selfLink",
+    "creationTime",
+    "lastModifiedTime",
+    "type",
+    "datasetReference",
+    "satisfiesPzs",
+    "satisfiesPzi",
+    "tags",
 ];
 
 /// Fields that are set last: defaults would put an expiration on what is restored, and access may name views that are
@@ -35,7 +44,12 @@ pub async fn make_dataset(google: &Google, target: &DatasetId, saved: &Definitio
 ///
 /// # Errors
 /// When BigQuery refuses.
-pub async fn finish_dataset(google: &Google, target: &DatasetId, saved: &Definition, in_place: bool) -> Result<(), Failure> {
+pub async fn finish_dataset(
+    google: &Google,
+    target: &DatasetId,
+    saved: &Definition,
+    in_place: bool,
+) -> Result<(), Failure> {
     let mut changes = fields_of(saved);
     changes.retain(|key, _| SET_LAST.contains(&key.as_str()) && (in_place || key != "access"));
     if changes.is_empty() {
@@ -75,7 +89,12 @@ pub async fn make_table(google: &Google, target: &TableId, saved: &Definition, n
 ///
 /// # Errors
 /// When BigQuery refuses.
-pub async fn make_view(google: &Google, source: &DatasetId, target: &TableId, saved: &Definition) -> Result<(), Failure> {
+pub async fn make_view(
+    google: &Google,
+    source: &DatasetId,
+    target: &TableId,
+    saved: &Definition,
+) -> Result<(), Failure> {
     let mut resource = insertable_table(&saved.resource, target);
     for kind in ["view", "materializedView"] {
         if let Some(query) = resource[kind]["query"].as_str() {

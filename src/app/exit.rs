@@ -1,0 +1,94 @@
+//! Exit codes, and which error gives which.
+
+use crate::catalog::{CatalogError, LeaseError};
+use crate::job::JobError;
+use crate::model::Failure;
+
+/// The program's exit codes. 0 means that all that was asked was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    Done = 0,
+    /// Something failed; what was done was taken back.
+    Failed = 1,
+    /// The command line or the configuration is wrong.
+    Usage = 2,
+    /// Done, but not all of it is as it should be.
+    Partial = 3,
+    /// Something stands against it; nothing was changed.
+    Refused = 4,
+    /// `status` found something that a person should look at.
+    Attention = 5,
+    /// There is no such backup.
+    NotFound = 10,
+    /// Another run holds the lease.
+    Locked = 11,
+    /// What is stored is not what was written.
+    Corrupt = 12,
+    /// A critical validation query failed.
+    Invalid = 13,
+    /// The credentials do not allow it.
+    Denied = 14,
+    /// Stopped by a signal; what was done was taken back.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// A stable name for programs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::Partial => "partial",
+            Self::Refused => "refused",
+            Self::Attention => "attention",
+            Self::NotFound => "not_found",
+            Self::Locked => "locked",
+            Self::Corrupt => "corrupt",
+            Self::Invalid => "invalid",
+            Self::Denied => "denied",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// The exit code of an error.
+pub fn of_error(error: &JobError) -> Exit {
+    match error {
+        JobError::Refused(_) => Exit::Refused,
+        JobError::Catalog(error) => match error {
+            CatalogError::NotFound(_) => Exit::NotFound,
+            CatalogError::Broken { .. } => Exit::Corrupt,
+            CatalogError::Store(failure) => of_failure(failure),
+        },
+        JobError::Lease(error) => match error {
+            LeaseError::Held { .. } => Exit::Locked,
+            LeaseError::Lost => Exit::Failed,
+            LeaseError::Store(failure) => of_failure(failure),
+        },
+        JobError::Failure(failure) => of_failure(failure),
+        JobError::Journal(_) => Exit::Failed,
+        JobError::Interrupted => Exit::Interrupted,
+        JobError::Step { cause, .. } => of_error(cause),
+    }
+}
+
+fn of_failure(failure: &Failure) -> Exit {
+    match failure {
+        Failure::Denied { .. } => Exit::Denied,
+        Failure::Corrupt { .. } => Exit::Corrupt,
+        Failure::NotFound { .. }
+        | Failure::Exists { .. }
+        | Failure::Precondition { .. }
+        | Failure::Invalid { .. }
+        | Failure::Transient { .. }
+        | Failure::Unknown { .. } => Exit::Failed,
+    }
+}

@@ -1,0 +1,177 @@
+//! Builds a job's context out of files, the environment and the machine.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::builtin;
+use crate::catalog::Catalog;
+use crate::config::{self, Config, Problems, Queries};
+use crate::google::{Credentials, Google, RetryPolicy, Settings};
+use crate::job::Context;
+use crate::model::{Failure, Place, Secret};
+use crate::plan::queries::{self, ValidationQuery};
+use crate::saga::{Clock, Observer};
+use crate::store::{GcsStore, LocalStore, Store};
+
+/// Why the program cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    #[error("{path}: {message}; hint: name a configuration with --config FILE or STRONGROOM_CONFIG")]
+    Unreadable { path: String, message: String },
+    #[error("{path}: {problems}")]
+    Config { path: String, problems: Problems },
+    #[error("{}", .0.join("\n"))]
+    Queries(Vec<String>),
+    #[error(transparent)]
+    Failure(#[from] Failure),
+}
+
+/// Reads the configuration, with the environment's values in it.
+///
+/// # Errors
+/// `Unreadable`, or `Config` with every problem.
+pub fn load(path: &Path) -> Result<Config, Problem> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Problem::Unreadable { path: name.clone(), message: error.to_string() })?;
+    config::parse(&text, &|name| std::env::var(name).ok()).map_err(|problems| Problem::Config { path: name, problems })
+}
+
+struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        // The precision of the stored records.
+        let now = Timestamp::now();
+        Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+    }
+}
+
+/// Connects everything.
+///
+/// # Errors
+/// When credentials, stores or validation queries cannot be had.
+pub async fn connect(config: Config, path: &Path, observer: Arc<dyn Observer>) -> Result<Context, Problem> {
+    let google = google(&config).await?;
+    let queries = load_queries(config.validation.as_ref(), path)?;
+    let open = {
+        let google = google.clone();
+        Arc::new(move |place: &Place| open(&google, place))
+    };
+    let mut tiers: BTreeMap<_, Arc<dyn Store>> = BTreeMap::new();
+    for (name, tier) in &config.tiers {
+        if let Some(primary) = tier.destinations.first() {
+            tiers.insert(name.clone(), open(primary)?);
+        }
+    }
+    let home = open(&config.home)?;
+    let host =
+        std::env::var("HOSTNAME").or_else(|_| std::fs::read_to_string("/etc/hostname").map(|h| h.trim().to_string()));
+    Ok(Context {
+        config: Arc::new(config),
+        google,
+        catalog: Catalog::new(tiers),
+        home,
+        clock: Arc::new(SystemClock),
+        observer,
+        queries: Arc::new(queries),
+        open,
+        nonce: Arc::new(|| format!("{:032x}", rand::random::<u128>())),
+        holder: format!("process {} on {}", std::process::id(), host.unwrap_or_else(|_| "this machine".into())),
+        tool: concat!("strongroom ", env!("CARGO_PKG_VERSION")).into(),
+        cancelled: signals(),
+    })
+}
+
+/// Turns true when the process is asked to end.
+fn signals() -> tokio::sync::watch::Receiver<bool> {
+    let (tell, told) = tokio::sync::watch::channel(false);
+    tokio::spawn(async move {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+        else {
+            return;
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tell.send_replace(true);
+        // Whoever asks twice does not want to wait for what is being taken back; `recover` will.
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        std::process::exit(super::Exit::Interrupted as i32);
+    });
+    told
+}
+
+async fn google(config: &Config) -> Result<Google, Problem> {
+    let (endpoint, credentials) = match &config.google {
+        None => (None, Credentials::ApplicationDefault),
+        Some(google) => {
+            let credentials = match &google.credentials {
+                config::Credentials::ApplicationDefault => Credentials::ApplicationDefault,
+                config::Credentials::Anonymous => Credentials::Anonymous,
+                config::Credentials::File(file) => {
+                    let key = std::fs::read_to_string(file).map_err(|error| Failure::Invalid {
+                        object: format!("google.credentials '{file}'"),
+                        message: format!(
+                            "{error}; hint: a service account's key file, application_default or anonymous"
+                        ),
+                    })?;
+                    Credentials::ServiceAccountKey(Secret::new(key))
+                }
+            };
+            (google.endpoint.clone(), credentials)
+        }
+    };
+    let user_agent = concat!("strongroom/", env!("CARGO_PKG_VERSION")).to_string();
+    Ok(Google::connect(Settings { endpoint, credentials, retry: RetryPolicy::default(), user_agent }).await?)
+}
+
+fn open(google: &Google, place: &Place) -> Result<Arc<dyn Store>, Failure> {
+    Ok(match place {
+        Place::Gcs { bucket, prefix } => Arc::new(GcsStore::new(google.storage.clone(), bucket, prefix)?),
+        Place::Local { directory } => Arc::new(LocalStore::open(directory)?),
+    })
+}
+
+/// The validation queries, from the program or from a folder beside the configuration.
+fn load_queries(queries: Option<&Queries>, config_path: &Path) -> Result<Vec<ValidationQuery>, Problem> {
+    let texts: Vec<(String, String)> = match queries {
+        None => vec![],
+        Some(Queries::Builtin) => builtin::VALIDATION.iter().map(|(n, t)| ((*n).into(), (*t).into())).collect(),
+        Some(Queries::Folder(folder)) => {
+            let folder = config_path.parent().unwrap_or_else(|| Path::new(".")).join(folder);
+            let failed = |error: std::io::Error| {
+                Problem::Queries(vec![format!("validation.queries: {}: {error}", folder.display())])
+            };
+            let mut texts = Vec::new();
+            for file in std::fs::read_dir(&folder).map_err(failed)? {
+                let path = file.map_err(failed)?.path();
+                if path.extension().is_some_and(|extension| extension == "sql") {
+                    texts.push((path.display().to_string(), std::fs::read_to_string(&path).map_err(failed)?));
+                }
+            }
+            texts.sort();
+            texts
+        }
+    };
+    let mut parsed: Vec<ValidationQuery> = Vec::new();
+    let mut problems = Vec::new();
+    for (file, text) in texts {
+        match queries::parse(&file, &text) {
+            Ok(query) if parsed.iter().any(|other| other.name == query.name) => {
+                problems.push(format!("validation query {file}: its name '{}' is taken", query.name));
+            }
+            Ok(query) => parsed.push(query),
+            Err(error) => problems.push(error.to_string()),
+        }
+    }
+    if problems.is_empty() { Ok(parsed) } else { Err(Problem::Queries(problems)) }
+}

@@ -1,0 +1,87 @@
+//! `strongroom validate`
+
+use serde_json::json;
+
+use super::output::Output;
+use super::{restore, wanted};
+use crate::app::Exit;
+use crate::catalog::Wanted;
+use crate::job::validate::{self, Validation};
+use crate::job::{Context, JobError};
+use crate::model::Failure;
+use crate::plan::compare::State;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Compare with what this backup recorded (a name, or latest); without it, results that can only be compared with a
+    /// recorded one are shown as not compared
+    #[arg(long, value_parser = wanted)]
+    backup: Option<Wanted>,
+
+    /// Another dataset than the configuration's (DATASET or PROJECT.DATASET), such as a restored one
+    #[arg(long)]
+    dataset: Option<String>,
+
+    /// Say which queries would be run, and run none
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) async fn run(context: &Context, args: Args, output: &Output) -> Result<Exit, JobError> {
+    let dataset = match &args.dataset {
+        Some(text) => restore::dataset(context, text)?,
+        None => match context.bigquery_sources().next() {
+            Some((_, source)) => source.dataset.clone(),
+            None => {
+                let message = "there is no BigQuery source; hint: name a dataset with --dataset".into();
+                return Err(Failure::Invalid { object: "configuration".into(), message }.into());
+            }
+        },
+    };
+    if context.queries.is_empty() {
+        let message = "there are no validation queries; hint: [validation] queries = \"builtin\" or a folder".into();
+        return Err(Failure::Invalid { object: "configuration".into(), message }.into());
+    }
+    if args.dry_run {
+        let lines = context.queries.iter().map(|query| format!("  {:<28} {}\n", query.name, query.title));
+        let text = format!("validate {dataset}\n{}", lines.collect::<String>());
+        output.result("validate_plan", &json!({"dataset": dataset, "queries": *context.queries}), &text);
+        return Ok(Exit::Done);
+    }
+    let entry = match &args.backup {
+        Some(wanted) => Some(context.catalog.find(wanted, None).await?),
+        None => None,
+    };
+    let validation = validate::run(context, &dataset, entry.as_ref().map(|entry| &entry.manifest)).await?;
+    output.result("validation", &validation, &text(&validation));
+    Ok(if validation.passed() { Exit::Done } else { Exit::Invalid })
+}
+
+pub(super) fn text(validation: &Validation) -> String {
+    let against = match &validation.backup {
+        Some(backup) => format!(" against {backup}"),
+        None => String::new(),
+    };
+    let mut out = format!("\nvalidation of {}{against}\n", validation.dataset);
+    for verdict in &validation.verdicts {
+        let mark = match verdict.state {
+            State::Passed => "passed",
+            State::Failed if verdict.critical => "FAILED",
+            State::Failed => "failed (not critical)",
+            State::NotCompared => "not compared",
+        };
+        let title = if verdict.title.is_empty() { &verdict.name } else { &verdict.title };
+        out.push_str(&format!("  {mark:<12}  {title}\n"));
+        for finding in verdict.findings.iter().filter(|_| verdict.state == State::Failed) {
+            out.push_str(&format!("                {finding}\n"));
+        }
+    }
+    let count = |state| validation.verdicts.iter().filter(|verdict| verdict.state == state).count();
+    let (passed, failed, open) = (count(State::Passed), count(State::Failed), count(State::NotCompared));
+    out.push_str(&format!("  {passed} passed, {failed} failed"));
+    if open > 0 {
+        out.push_str(&format!(", {open} not compared (name a backup: --backup latest)"));
+    }
+    out.push('\n');
+    out
+}

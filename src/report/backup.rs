@@ -1,0 +1,203 @@
+//! A backup's plan and manifest as text.
+
+use super::human::{bytes, duration, thousands};
+use super::table::{Align, Table};
+use crate::manifest::{Manifest, TableRecord};
+use crate::plan::backup::{BackupPlan, SourcePlan};
+
+/// What a dry run prints.
+pub fn plan(plan: &BackupPlan) -> String {
+    let mut out = format!("backup {}\n  into {}\n", plan.name, plan.destinations[0]);
+    for copy in &plan.destinations[1..] {
+        out.push_str(&format!("  copy to {copy}\n"));
+    }
+    out.push_str(&format!("\n1. pause ingestion, for {} at most\n", plan.resume_within));
+    for job in &plan.pause {
+        out.push_str(&format!("  pause {job}\n"));
+    }
+    for job in &plan.left_alone {
+        out.push_str(&format!("  leave alone {job}\n"));
+    }
+    if plan.pause.is_empty() {
+        out.push_str("  nothing to pause\n");
+    }
+    out.push_str(&format!("2. wait until nothing writes, for {} at most\n", plan.drain_timeout));
+    out.push_str("3. snapshot every table at one instant\n4. resume ingestion\n5. export\n");
+    let mut billed = 0;
+    for source in &plan.sources {
+        match source {
+            SourcePlan::BigQuery(source) => {
+                out.push_str(&format!(
+                    "\n{} in {}, snapshots in {}",
+                    source.dataset, source.location, source.snapshot_dataset
+                ));
+                let made = if source.make_snapshot_dataset { " (is made)" } else { "" };
+                out.push_str(&format!("{made} until {}\n", source.snapshots_expire_at));
+                let columns = [
+                    ("table", Align::Left),
+                    ("rows", Align::Right),
+                    ("size", Align::Right),
+                    ("format", Align::Left),
+                    ("", Align::Left),
+                ];
+                let mut table = Table::new(&columns);
+                for plan in &source.tables {
+                    let mut remarks: Vec<String> = plan.format_reason.iter().cloned().collect();
+                    if !plan.partitions.is_empty() {
+                        remarks.push(format!("{} partitions, each by itself", plan.partitions.len()));
+                    }
+                    if plan.proof {
+                        billed += plan.logical_bytes;
+                    } else {
+                        remarks.push("no fingerprint".into());
+                    }
+                    table.row([
+                        plan.table.table().to_string(),
+                        thousands(plan.row_count),
+                        bytes(plan.logical_bytes),
+                        plan.format.extension().to_string(),
+                        remarks.join("; "),
+                    ]);
+                }
+                out.push_str(&table.render());
+                for view in &source.views {
+                    out.push_str(&format!("  {}  (definition)\n", view.table()));
+                }
+                for routine in &source.routines {
+                    out.push_str(&format!("  {routine}  (routine)\n"));
+                }
+            }
+            SourcePlan::Sheets(source) => {
+                let title = &source.title;
+                out.push_str(&format!("\nspreadsheet '{title}' ({})\n", source.spreadsheet));
+                for tab in &source.tabs {
+                    out.push_str(&format!("  tab '{tab}' as CSV, Parquet and cells\n"));
+                }
+            }
+        }
+    }
+    out.push_str(&format!("\nBigQuery bills a scan of {} for fingerprints and figures.\n", bytes(billed)));
+    for note in &plan.notes {
+        out.push_str(&format!("note: {note}\n"));
+    }
+    out
+}
+
+/// One line about a backup: what a run ends with.
+pub fn manifest_line(manifest: &Manifest) -> String {
+    let tables: usize = manifest.bigquery().map(|source| source.tables.len()).sum();
+    let views: usize = manifest.bigquery().map(|source| source.views.len()).sum();
+    let tabs: usize = manifest.sheets().map(|source| source.tabs.len()).sum();
+    format!(
+        "{tables} tables, {} rows, {views} views, {tabs} tabs; {} objects, {}",
+        thousands(manifest.row_count()),
+        manifest.objects().count(),
+        bytes(manifest.size_bytes())
+    )
+}
+
+/// Everything about a backup that people ask for.
+pub fn manifest(manifest: &Manifest) -> String {
+    let mut out = format!("backup {}\n", manifest.name);
+    out.push_str(&format!("  {}\n", manifest_line(manifest)));
+    if let Some(cut) = manifest.cut_at {
+        out.push_str(&format!("  the data is of {cut}, one instant for every table\n"));
+    }
+    out.push_str(&format!("  committed {} by {}\n", manifest.committed_at, manifest.tool));
+    if let Some(pause) = &manifest.pause {
+        let total = manifest.committed_at.duration_since(manifest.started_at);
+        out.push_str(&format!("  ingestion paused {} of {} in all\n", duration(pause.duration()), duration(total)));
+    }
+    for source in manifest.bigquery() {
+        out.push_str(&format!("\n{} ({})\n", source.dataset, source.location));
+        let columns = [
+            ("table", Align::Left),
+            ("rows", Align::Right),
+            ("files", Align::Right),
+            ("stored", Align::Right),
+            ("format", Align::Left),
+            ("proven", Align::Left),
+        ];
+        let mut table = Table::new(&columns);
+        for record in &source.tables {
+            table.row([
+                record.table.table().to_string(),
+                thousands(record.row_count),
+                record.objects.len().to_string(),
+                bytes(record.objects.iter().map(|object| object.digests.size_bytes).sum()),
+                record.format.clone(),
+                proven(record).to_string(),
+            ]);
+        }
+        out.push_str(&table.render());
+        for view in &source.views {
+            out.push_str(&format!("  {}  ({})\n", view.view.table(), view.kind.to_lowercase().replace('_', " ")));
+        }
+        figures(&source.tables, &mut out);
+    }
+    for source in manifest.sheets() {
+        out.push_str(&format!("\nspreadsheet '{}' ({})\n", source.title, source.spreadsheet));
+        for tab in &source.tabs {
+            out.push_str(&format!("  tab '{}': {} rows, {} columns\n", tab.title, tab.row_count, tab.column_count));
+        }
+    }
+    out.push_str("\nsteps\n");
+    let mut steps = Table::new(&[("step", Align::Left), ("took", Align::Right)]);
+    for timing in &manifest.timings {
+        steps.row([timing.step.clone(), duration(timing.ended_at.duration_since(timing.started_at))]);
+    }
+    out.push_str(&steps.render());
+    for note in &manifest.notes {
+        out.push_str(&format!("note: {note}\n"));
+    }
+    out
+}
+
+fn proven(record: &TableRecord) -> &'static str {
+    match &record.proof {
+        Some(proof) if proof.fingerprint.is_some() => "rows and figures",
+        Some(_) => "figures",
+        None => "row count",
+    }
+}
+
+/// The totals of the numeric columns, which are what finance compares.
+fn figures(tables: &[TableRecord], out: &mut String) {
+    let columns = [
+        ("column", Align::Left),
+        ("sum", Align::Right),
+        ("smallest", Align::Right),
+        ("largest", Align::Right),
+        ("nulls", Align::Right),
+    ];
+    let mut table = Table::new(&columns);
+    let mut any = false;
+    for record in tables {
+        for column in record.proof.iter().flat_map(|proof| &proof.columns) {
+            any = true;
+            let text =
+                |value: &Option<String>| value.as_deref().map_or("-".to_string(), |text| figure(&column.kind, text));
+            table.row([
+                format!("{}.{}", record.table.table(), column.name),
+                text(&column.sum),
+                text(&column.min),
+                text(&column.max),
+                thousands(column.null_count),
+            ]);
+        }
+    }
+    if any {
+        out.push('\n');
+        out.push_str(&table.render());
+    }
+}
+
+/// A figure for people: instants are stored as microseconds.
+fn figure(kind: &str, text: &str) -> String {
+    if kind == "TIMESTAMP"
+        && let Some(at) = text.parse().ok().and_then(|micros| jiff::Timestamp::from_microsecond(micros).ok())
+    {
+        return at.to_string();
+    }
+    text.to_string()
+}

@@ -1,0 +1,58 @@
+//! A restore's plan as text.
+
+use super::human::{bytes, thousands};
+use super::table::{Align, Table};
+use crate::plan::restore::{Existing, RestorePlan};
+
+/// What a dry run prints.
+pub fn plan(plan: &RestorePlan) -> String {
+    let mut out = format!("restore {}\n", plan.backup);
+    for job in &plan.pause {
+        out.push_str(&format!("  pause {job} meanwhile\n"));
+    }
+    for dataset in &plan.datasets {
+        let how = if dataset.make { "is made" } else { "exists" };
+        out.push_str(&format!("\n{} ({how}, {})\n", dataset.target, dataset.location));
+        let columns = [
+            ("table", Align::Left),
+            ("rows", Align::Right),
+            ("files", Align::Right),
+            ("stored", Align::Right),
+            ("", Align::Left),
+        ];
+        let mut table = Table::new(&columns);
+        for plan in &dataset.tables {
+            table.row([
+                plan.target.table().to_string(),
+                thousands(plan.row_count),
+                plan.file_count.to_string(),
+                bytes(plan.size_bytes),
+                existing(plan.existing, "a snapshot of what is there is taken first").to_string(),
+            ]);
+        }
+        out.push_str(&table.render());
+        for view in &dataset.views {
+            let remark = existing(view.existing, "replaced");
+            out.push_str(format!("  {}  (definition) {remark}", view.target.table()).trim_end());
+            out.push('\n');
+        }
+    }
+    for sheet in &plan.sheets {
+        out.push_str(&format!("\nspreadsheet {}\n", sheet.target));
+        for (tab, make) in &sheet.tabs {
+            out.push_str(&format!("  tab '{tab}'{}\n", if *make { " (is made)" } else { "" }));
+        }
+    }
+    for note in &plan.notes {
+        out.push_str(&format!("note: {note}\n"));
+    }
+    out
+}
+
+fn existing(existing: Existing, replaced: &'static str) -> &'static str {
+    match existing {
+        Existing::None => "",
+        Existing::Empty => "is there without rows, made anew",
+        Existing::Replaced => replaced,
+    }
+}
