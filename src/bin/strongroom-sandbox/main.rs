@@ -168,11 +168,17 @@ async fn dispatch(sandbox: Arc<Sandbox>, request: Request) -> Response {
         "_sandbox" => admin::serve(&sandbox, request).await,
         "" if request.method() == axum::http::Method::GET => page::serve(&sandbox),
         "v4" => sheets::serve(&sandbox, request).await,
-        "v1" if path.contains("/secrets") => secrets::serve(&sandbox, request).await,
+        "v1" if is_secret_manager(path) => secrets::serve(&sandbox, request).await,
         "v1" => scheduler::serve(&sandbox, request).await,
         _ => storage::serve(&sandbox, request).await,
     };
     result.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// `/v1/projects/P/secrets...` or `/v1/projects/P/locations/L/secrets...`.
+fn is_secret_manager(path: &str) -> bool {
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    parts.get(3) == Some(&"secrets") || (parts.get(3) == Some(&"locations") && parts.get(5) == Some(&"secrets"))
 }
 
 async fn wait_for_signal() -> Result<(), String> {
