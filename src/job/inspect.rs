@@ -1,29 +1,38 @@
 //! Reads stored files: digests of their bytes, figures of their rows.
 
 use std::io::{BufReader, Seek, SeekFrom, Write};
+use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use futures::StreamExt;
 
 use crate::codec::digest::Digester;
+use crate::codec::fingerprint::{Hashes, TableFingerprint};
 use crate::codec::{CodecError, avro, parquet};
 use crate::config::TableFormat;
 use crate::google::bigquery::QueryResult;
 use crate::model::schema::{Field, FieldType, Mode, Schema};
-use crate::model::{Digests, Failure, TableId, Totals};
+use crate::model::{Digests, Failure, Fingerprint, TableId, Totals};
 use crate::plan::proof;
 use crate::store::Store;
 
 /// Reads the files of one table, one after the other.
 pub(super) struct TableReader {
-    schema: Schema,
+    schema: Arc<Schema>,
     format: TableFormat,
+    figures: Figures,
+}
+
+/// What is taken from rows as they pass.
+#[derive(Clone, Default)]
+struct Figures {
     row_count: u64,
+    fingerprint: TableFingerprint,
 }
 
 impl TableReader {
     pub fn new(schema: &Schema, format: TableFormat) -> Self {
-        Self { schema: schema.clone(), format, row_count: 0 }
+        Self { schema: Arc::new(schema.clone()), format, figures: Figures::default() }
     }
 
     /// Reads a file whole: its digests and the rows in it.
@@ -45,31 +54,42 @@ impl TableReader {
         }
         file.seek(SeekFrom::Start(0)).map_err(local)?;
         let (schema, format) = (self.schema.clone(), self.format);
-        let rows = tokio::task::spawn_blocking(move || count(file, &schema, format))
+        let figures = tokio::task::spawn_blocking(move || figures(file, &schema, format))
             .await
             .map_err(|error| Failure::Corrupt { object: object.clone(), message: error.to_string() })?
             .map_err(|error| Failure::Corrupt { object, message: error.to_string() })?;
-        self.row_count += rows;
-        Ok((digester.finish(), rows))
+        self.figures.row_count += figures.row_count;
+        self.figures.fingerprint.merge(&figures.fingerprint);
+        Ok((digester.finish(), figures.row_count))
     }
 
     /// The figures of all files together.
     pub fn finish(self) -> Totals {
-        Totals { row_count: self.row_count, fingerprint: None, columns: vec![] }
+        let Hashes { xor, sum, .. } = self.figures.fingerprint.total();
+        let fingerprint = proof::fingerprinted(&self.schema).is_some().then_some(Fingerprint { xor, sum });
+        Totals { row_count: self.figures.row_count, fingerprint, columns: vec![] }
     }
 }
 
-fn count(file: std::fs::File, schema: &Schema, format: TableFormat) -> Result<u64, CodecError> {
-    let mut rows = 0;
+fn figures(file: std::fs::File, schema: &Schema, format: TableFormat) -> Result<Figures, CodecError> {
+    let mut figures = Figures::default();
+    let columns = proof::fingerprinted(schema);
     let mut take = |batch: Result<RecordBatch, CodecError>| -> Result<(), CodecError> {
-        rows += batch?.num_rows() as u64;
+        let batch = batch?;
+        figures.row_count += batch.num_rows() as u64;
+        if let Some(columns) = &columns {
+            let projected = batch
+                .project(columns)
+                .map_err(|error| CodecError::Schema { column: String::new(), message: error.to_string() })?;
+            figures.fingerprint.add(&projected)?;
+        }
         Ok(())
     };
     match format {
         TableFormat::Avro => avro::Reader::new(BufReader::new(file), schema)?.try_for_each(&mut take)?,
         TableFormat::Parquet => parquet::Reader::new(file, schema)?.try_for_each(&mut take)?,
     }
-    Ok(rows)
+    Ok(figures)
 }
 
 /// The digests of an object's bytes.

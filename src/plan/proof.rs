@@ -2,29 +2,18 @@
 //!
 //! One scan for everything, since BigQuery bills the scan.
 
-use serde::Serialize;
-
 use crate::model::schema::{Field, FieldType, Mode, Schema};
 use crate::model::{ColumnTotals, Fingerprint, TableId, Totals};
 
-/// How a table can be fingerprinted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub enum Canonical {
-    /// Every column's JSON form is canonical.
-    Whole,
-    /// These top-level columns are left out of the fingerprint, because their JSON form is not canonical.
-    Without(Vec<String>),
-}
-
-/// Which columns take part in the fingerprint.
+/// The columns that take part in the fingerprint, by their place; `None` when there is none.
 ///
 /// JSON and GEOGRAPHY have no canonical TO_JSON_STRING form, also not inside a STRUCT.
-pub fn canonical(schema: &Schema) -> Canonical {
+pub fn fingerprinted(schema: &Schema) -> Option<Vec<usize>> {
     fn loose(field: &Field) -> bool {
         matches!(field.kind, FieldType::Json | FieldType::Geography) || field.fields.iter().any(loose)
     }
-    let without: Vec<String> = schema.fields.iter().filter(|f| loose(f)).map(|f| f.name.clone()).collect();
-    if without.is_empty() { Canonical::Whole } else { Canonical::Without(without) }
+    let kept: Vec<usize> = (0..schema.fields.len()).filter(|i| !loose(&schema.fields[*i])).collect();
+    if kept.is_empty() { None } else { Some(kept) }
 }
 
 /// A column whose figures people compare: null count, sum where it has one, smallest and largest value.
@@ -49,18 +38,13 @@ pub fn figured(schema: &Schema) -> impl Iterator<Item = &Field> {
 /// The query over `table`: columns `n, x, s`, then for the i-th figured column `nulls_i, min_i, max_i` and, for numbers,
 /// `sum_i`.
 pub fn sql(table: &TableId, schema: &Schema) -> String {
-    let row = match canonical(schema) {
-        Canonical::Whole => "TO_JSON_STRING(t)".to_string(),
-        Canonical::Without(columns) if columns.len() == schema.fields.len() => "''".to_string(),
-        Canonical::Without(columns) => {
-            let kept: Vec<String> = schema
-                .fields
-                .iter()
-                .filter(|field| !columns.contains(&field.name))
-                .map(|field| format!("t.{}", quoted(&field.name)))
-                .collect();
+    let row = match fingerprinted(schema) {
+        Some(columns) if columns.len() == schema.fields.len() => "TO_JSON_STRING(t)".to_string(),
+        Some(columns) => {
+            let kept: Vec<String> = columns.iter().map(|i| format!("t.{}", quoted(&schema.fields[*i].name))).collect();
             format!("TO_JSON_STRING(STRUCT({}))", kept.join(", "))
         }
+        None => "''".to_string(),
     };
     let mut inner = vec![format!("FARM_FINGERPRINT({row}) AS h")];
     let mut outer = vec![
@@ -98,9 +82,11 @@ pub fn read(schema: &Schema, cell: &dyn Fn(&str) -> Option<String>) -> Result<To
         None if row_count == 0 => Ok(0),
         text => text.and_then(|text| text.parse::<i128>().ok()).ok_or_else(|| name.to_string()),
     };
-    let fingerprint = match canonical(schema) {
-        Canonical::Without(columns) if columns.len() == schema.fields.len() => None,
-        _ => Some(Fingerprint { xor: i64::try_from(whole("x")?).map_err(|_| "x".to_string())?, sum: whole("s")? }),
+    let fingerprint = match fingerprinted(schema) {
+        Some(_) => {
+            Some(Fingerprint { xor: i64::try_from(whole("x")?).map_err(|_| "x".to_string())?, sum: whole("s")? })
+        }
+        None => None,
     };
     let mut columns = Vec::new();
     for (i, field) in figured(schema).enumerate() {
@@ -120,4 +106,34 @@ pub fn read(schema: &Schema, cell: &dyn Fn(&str) -> Option<String>) -> Result<To
 /// A column's name between back quotes.
 fn quoted(name: &str) -> String {
     format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_query_leaves_out_what_has_no_canonical_form() {
+        let table: TableId = "p.d.t".parse().unwrap();
+        let whole =
+            Schema::new(vec![Field::required("id", FieldType::Int64), Field::nullable("name", FieldType::String)]);
+        assert!(sql(&table, &whole).contains("TO_JSON_STRING(t)"));
+        let loose = Schema::new(vec![
+            Field::required("id", FieldType::Int64),
+            Field::nullable("doc", FieldType::Json),
+            Field::record("r", Mode::Nullable, vec![Field::nullable("where", FieldType::Geography)]),
+        ]);
+        assert!(sql(&table, &loose).contains("TO_JSON_STRING(STRUCT(t.`id`))"));
+        let none = Schema::new(vec![Field::nullable("doc", FieldType::Json)]);
+        assert_eq!(fingerprinted(&none), None);
+    }
+
+    #[test]
+    fn an_empty_table_has_a_fingerprint() {
+        let schema = Schema::new(vec![Field::required("id", FieldType::Int64)]);
+        let cell = |name: &str| matches!(name, "n" | "nulls_0").then(|| "0".to_string());
+        let totals = read(&schema, &cell).unwrap();
+        assert_eq!(totals.fingerprint, Some(Fingerprint { xor: 0, sum: 0 }));
+        assert_eq!(read(&schema, &|_| None), Err("n".into()));
+    }
 }
