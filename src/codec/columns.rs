@@ -80,7 +80,6 @@ impl Columns {
     }
 
     /// Takes back what an unfinished row has pushed.
-    #[allow(dead_code)]
     pub fn abandon_row(&mut self) {
         for column in &mut self.columns {
             column.truncate(self.rows);
@@ -119,7 +118,6 @@ impl Column {
         Self { field: field.clone(), arrow, data, valid, len: 0 }
     }
 
-    #[allow(dead_code)]
     pub fn len(&self) -> usize {
         self.len
     }
@@ -320,7 +318,6 @@ impl Column {
     }
 
     /// Takes back all values from the `len`th on.
-    #[allow(dead_code)]
     pub fn truncate(&mut self, len: usize) {
         match &mut self.data {
             Data::Bool(bits) => bits.truncate(len.min(bits.len())),

@@ -10,8 +10,11 @@ pub mod digest;
 mod error;
 pub mod farm;
 pub mod fingerprint;
+mod lines;
+pub mod ndjson;
 pub mod parquet;
 pub mod row_json;
+pub mod text;
 pub mod value;
 
 pub use cast::conform;
