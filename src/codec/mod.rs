@@ -6,6 +6,7 @@ pub mod arrow_schema;
 pub mod avro;
 mod cast;
 mod columns;
+pub mod csv;
 pub mod digest;
 mod error;
 pub mod farm;

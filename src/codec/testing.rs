@@ -60,7 +60,6 @@ pub fn all_types(ranges: bool) -> Schema {
     Schema::new(fields)
 }
 
-#[allow(dead_code)]
 /// Only scalar columns, as CSV can carry them.
 pub fn flat_types() -> Schema {
     let mut schema = all_types(true);
@@ -131,7 +130,11 @@ fn push(column: &mut Column, seeded: &mut Seeded) {
             let bytes: Vec<u8> = (0..length).map(|_| seeded.next() as u8).collect();
             column.push_bytes(&bytes)
         }
-        FieldType::String | FieldType::Geography => column.push_bytes(text(seeded).as_bytes()),
+        FieldType::String => column.push_bytes(text(seeded).as_bytes()),
+        FieldType::Geography => {
+            let point = format!("POINT({} {})", seeded.within(-180, 180), seeded.within(-90, 90));
+            column.push_bytes(point.as_bytes())
+        }
         FieldType::Json => {
             let value = serde_json::json!({ "b": text(seeded), "a": [seeded.next(), null_or(seeded), 1.5] });
             column.push_text(&value.to_string())
