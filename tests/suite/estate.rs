@@ -1,0 +1,205 @@
+//! A seeded estate in a sandbox, the `strongroom` program run on it, and Google's API called as an outsider would.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::sandbox::Sandbox;
+
+pub const PROJECT: &str = "demo-project";
+pub const DATASET: &str = "ai_usage_analytics";
+pub const SHEET: &str = "sandbox-api-key-mappings";
+pub const JOB: &str = "projects/demo-project/locations/us-central1/jobs/daily-usage-analytics";
+pub const PAUSED_JOB: &str = "projects/demo-project/locations/us-central1/jobs/weekly-report";
+
+/// A sandbox, and where the program is pointed.
+pub struct Estate {
+    pub sandbox: Sandbox,
+    /// Instead of the sandbox's own: a proxy's.
+    pub endpoint: Option<String>,
+    pub config: PathBuf,
+    directory: tempfile::TempDir,
+    http: reqwest::Client,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// What a run of the program left.
+#[derive(Debug)]
+pub struct Run {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Run {
+    /// The data of the JSON document on stdout.
+    pub fn data(&self) -> Value {
+        let document: Value = serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"));
+        document["data"].clone()
+    }
+
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert_eq!(self.code, 0, "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+}
+
+impl Estate {
+    /// With the ai-usage-analytics profile in it.
+    pub fn seeded() -> Self {
+        Self::new(&["--seed", "ai-usage-analytics"])
+    }
+
+    pub fn new(args: &[&str]) -> Self {
+        let sandbox = Sandbox::start_with(args);
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/ai-usage-analytics.toml");
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        Self { sandbox, endpoint: None, config, directory, http, runtime }
+    }
+
+    /// The example's configuration, changed.
+    pub fn configure(&mut self, change: impl FnOnce(String) -> String) {
+        let example = include_str!("../../examples/ai-usage-analytics.toml").to_string();
+        self.config = self.directory.path().join("strongroom.toml");
+        std::fs::write(&self.config, change(example)).expect("the configuration is written");
+    }
+
+    /// Runs the program.
+    pub fn strongroom(&self, args: &[&str]) -> Run {
+        let child = self.command(args).output().expect("strongroom runs");
+        Run {
+            code: child.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&child.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&child.stderr).into_owned(),
+        }
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
+        command
+            .arg("--config")
+            .arg(&self.config)
+            .args(args)
+            .env("GOOGLE_CLOUD_PROJECT", PROJECT)
+            .env("STRONGROOM_GOOGLE_ENDPOINT", self.endpoint.as_deref().unwrap_or(self.sandbox.endpoint()))
+            .env("STRONGROOM_GOOGLE_CREDENTIALS", "anonymous")
+            .env("MAPPINGS_SPREADSHEET_ID", SHEET)
+            .env("BACKUP_BUCKET_PREFIX", "demo-project-backup")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the program with `--json` and gives the document's data; it must succeed.
+    #[track_caller]
+    pub fn json(&self, args: &[&str]) -> Value {
+        let mut all = vec!["--json"];
+        all.extend(args);
+        self.strongroom(&all).ok().data()
+    }
+
+    pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
+    /// Calls the sandbox; gives status and body.
+    pub fn call(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+        let url = format!("{}{path}", self.sandbox.endpoint());
+        self.runtime.block_on(async {
+            let mut request = self.http.request(method, url);
+            if let Some(body) = body {
+                request = request.json(&body);
+            }
+            let response = request.send().await.expect("the sandbox answers");
+            let status = response.status().as_u16();
+            let text = response.text().await.expect("a body");
+            (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+        })
+    }
+
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Value {
+        let (status, body) = self.call(Method::GET, path, None);
+        assert!((200..300).contains(&status), "GET {path}: {status} {body}");
+        body
+    }
+
+    #[track_caller]
+    pub fn post(&self, path: &str, body: Value) -> Value {
+        let (status, answer) = self.call(Method::POST, path, Some(body));
+        assert!((200..300).contains(&status), "POST {path}: {status} {answer}");
+        answer
+    }
+
+    #[track_caller]
+    pub fn delete(&self, path: &str) {
+        let (status, body) = self.call(Method::DELETE, path, None);
+        assert!((200..300).contains(&status), "DELETE {path}: {status} {body}");
+    }
+
+    /// A query's rows, as an outsider gets them.
+    #[track_caller]
+    pub fn query(&self, sql: &str) -> Vec<Vec<Value>> {
+        let body = json!({"query": sql, "useLegacySql": false, "timeoutMs": 60000, "maxResults": 10000});
+        let answer = self.post(&format!("/bigquery/v2/projects/{PROJECT}/queries"), body);
+        assert_eq!(answer["jobComplete"], true, "{answer}");
+        let rows = answer["rows"].as_array().cloned().unwrap_or_default();
+        rows.iter().map(|row| row["f"].as_array().unwrap().iter().map(|cell| cell["v"].clone()).collect()).collect()
+    }
+
+    /// Every table's and view's rows as JSON, sorted: what finance would lose.
+    pub fn contents(&self, dataset: &str) -> BTreeMap<String, Vec<String>> {
+        let list = self.get(&format!("/bigquery/v2/projects/{PROJECT}/datasets/{dataset}/tables?maxResults=1000"));
+        let mut contents = BTreeMap::new();
+        for table in list["tables"].as_array().cloned().unwrap_or_default() {
+            let id = table["tableReference"]["tableId"].as_str().unwrap().to_string();
+            let path = format!("/bigquery/v2/projects/{PROJECT}/datasets/{dataset}/tables/{id}");
+            let mut rows: Vec<String> = Vec::new();
+            if table["type"] == "TABLE" {
+                let mut token = String::new();
+                loop {
+                    let page = self.get(&format!("{path}/data?maxResults=20000{token}"));
+                    rows.extend(page["rows"].as_array().into_iter().flatten().map(Value::to_string));
+                    match page["pageToken"].as_str().filter(|token| !token.is_empty()) {
+                        Some(next) => token = format!("&pageToken={next}"),
+                        None => break,
+                    }
+                }
+            } else {
+                let sql = format!("SELECT * FROM `{PROJECT}.{dataset}.{id}`");
+                rows.extend(self.query(&sql).iter().map(|row| Value::from(row.clone()).to_string()));
+            }
+            rows.sort();
+            contents.insert(id, rows);
+        }
+        contents
+    }
+
+    pub fn sheet(&self) -> Value {
+        self.get(&format!("/v4/spreadsheets/{SHEET}/values/mappings?valueRenderOption=UNFORMATTED_VALUE"))["values"].clone()
+    }
+
+    pub fn job_state(&self, job: &str) -> String {
+        self.get(&format!("/v1/{job}"))["state"].as_str().unwrap_or_default().to_string()
+    }
+
+    /// The whole loss: the dataset with everything in it, and the sheet's cells.
+    pub fn lose_everything(&self) {
+        self.delete(&format!("/bigquery/v2/projects/{PROJECT}/datasets/{DATASET}?deleteContents=true"));
+        self.post(&format!("/v4/spreadsheets/{SHEET}/values/mappings:clear"), json!({}));
+    }
+
+    /// The requests since a mark, as (method name, whole record).
+    pub fn requests(&self, since: u64) -> Vec<Value> {
+        self.get(&format!("/_sandbox/requests?since={since}"))["requests"].as_array().cloned().unwrap_or_default()
+    }
+
+    pub fn mark(&self) -> u64 {
+        self.get("/_sandbox/requests?since=0")["next"].as_u64().expect("a number")
+    }
+}
