@@ -1,1 +1,143 @@
+use serde_json::{Value, json};
 
+use super::*;
+
+fn config(change: impl Fn(String) -> String) -> Config {
+    let text = change(include_str!("../../examples/ai-usage-analytics.toml").into());
+    let environment = |name: &str| match name {
+        "GOOGLE_CLOUD_PROJECT" => Some("demo-project".into()),
+        "MAPPINGS_SPREADSHEET_ID" => Some("sheet-1".into()),
+        "BACKUP_BUCKET_PREFIX" => Some("demo-backup".into()),
+        _ => None,
+    };
+    crate::config::parse(&text, &environment).unwrap()
+}
+
+fn table(name: &str, kind: &str, resource: Value) -> TableFacts {
+    TableFacts {
+        id: format!("demo-project.ai_usage_analytics.{name}").parse().unwrap(),
+        kind: kind.into(),
+        resource,
+        row_policies: vec![],
+        iam: None,
+        visible_rows: None,
+        partitions: vec![],
+    }
+}
+
+fn plain(name: &str, kind: &str) -> TableFacts {
+    let schema = json!({"fields": [{"name": "id", "type": "INTEGER"}, {"name": "c", "type": kind}]});
+    table(name, "TABLE", json!({"schema": schema, "numRows": "10", "numBytes": "1000"}))
+}
+
+fn view(name: &str, sql: &str) -> TableFacts {
+    table(name, "VIEW", json!({"view": {"query": sql}}))
+}
+
+fn facts(tables: Vec<TableFacts>) -> BackupFacts {
+    let destination = |bucket: &str| DestinationFacts {
+        place: format!("gs://{bucket}").parse().unwrap(),
+        location: Some("US".into()),
+        retention_locked: false,
+    };
+    BackupFacts {
+        sources: vec![
+            SourceFacts::BigQuery(BigQueryFacts {
+                name: "warehouse".into(),
+                dataset: "demo-project.ai_usage_analytics".parse().unwrap(),
+                resource: json!({"location": "US"}),
+                tables,
+                routines: vec![],
+                snapshot_location: None,
+            }),
+            SourceFacts::Sheets(SheetsFacts {
+                name: "mappings".into(),
+                spreadsheet: "sheet-1".into(),
+                title: "Keys".into(),
+                tabs: vec!["mappings".into(), "other".into()],
+            }),
+        ],
+        destinations: vec![destination("demo-backup-daily")],
+        ingestion: vec![super::super::facts::IngestionFacts {
+            job: "projects/demo-project/locations/us-central1/jobs/daily-usage-analytics".into(),
+            state: Some("ENABLED".into()),
+        }],
+    }
+}
+
+fn now() -> Timestamp {
+    "2026-08-01T02:00:00Z".parse().unwrap()
+}
+
+fn tier(name: &str) -> TierName {
+    name.parse().unwrap()
+}
+
+#[test]
+fn a_plan_says_everything_that_will_be_done() {
+    let tables = vec![
+        plain("fct_usage_daily", "STRING"),
+        plain("with_datetime", "DATETIME"),
+        view("a_view", "select * from `demo-project.ai_usage_analytics.z_view`"),
+        view("z_view", "select 1"),
+        table("old_snapshot", "SNAPSHOT", json!({})),
+    ];
+    let plan = plan(&config(|text| text), &tier("daily"), &facts(tables), now()).unwrap();
+    insta::assert_json_snapshot!(plan);
+}
+
+#[test]
+fn everything_that_stands_against_a_backup_is_told_at_once() {
+    let mut hidden = plain("hidden_rows", "STRING");
+    hidden.visible_rows = Some(7);
+    let mut facts = facts(vec![hidden, plain("spans", "INTERVAL"), plain("ok", "STRING")]);
+    facts.destinations[0].location = Some("EUROPE-WEST1".into());
+    facts.ingestion[0].state = None;
+    if let SourceFacts::BigQuery(bigquery) = &mut facts.sources[0] {
+        bigquery.snapshot_location = Some("EU".into());
+    }
+    let config = config(|text| text.replace("tabs = [\"mappings\"]", "tabs = [\"gone\"]"));
+    let refusals = plan(&config, &tier("daily"), &facts, now()).unwrap_err();
+    insta::assert_snapshot!(refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+    assert_eq!(refusals.len(), 6);
+}
+
+#[test]
+fn a_monthly_backup_is_parquet_and_a_local_place_is_refused() {
+    let tables = vec![plain("fct_usage_daily", "STRING")];
+    let monthly = plan(&config(|text| text), &tier("monthly"), &facts(tables.clone()), now()).unwrap();
+    assert_eq!(monthly.tables().next().unwrap().format, TableFormat::Parquet);
+    let mut local = facts(tables);
+    local.destinations[0].place = "/backups".parse().unwrap();
+    let refusals = plan(&config(|text| text), &tier("daily"), &local, now()).unwrap_err();
+    assert!(refusals[0].message.contains("Cloud Storage only"), "{refusals:?}");
+}
+
+#[test]
+fn fingerprints_are_bounded_by_size_when_asked() {
+    for (setting, expected) in [("\"on\"", true), ("\"off\"", false), ("1000", true), ("999", false)] {
+        let config = config(|text| text.replace("# fingerprint = \"on\"", &format!("fingerprint = {setting}")));
+        let plan = plan(&config, &tier("daily"), &facts(vec![plain("t", "STRING")]), now()).unwrap();
+        assert_eq!(plan.tables().next().unwrap().proof, expected, "{setting}");
+    }
+}
+
+#[test]
+fn a_name_becomes_a_safe_folder() {
+    assert_eq!(object_folder("fct_usage-daily"), "fct_usage-daily");
+    assert_eq!(object_folder("../é"), "=2E=2E=2F=C3=A9");
+}
+
+#[test]
+fn a_bucket_must_be_where_bigquery_extracts_to() {
+    for (dataset, bucket, expected) in [
+        ("US", "us", true),
+        ("US", "US-CENTRAL1", true),
+        ("US", "EU", false),
+        ("EU", "EUROPE-WEST4", true),
+        ("us-central1", "US", false),
+        ("europe-west1", "EUROPE-WEST1", true),
+    ] {
+        assert_eq!(exportable(dataset, bucket), expected, "{dataset} {bucket}");
+    }
+}
