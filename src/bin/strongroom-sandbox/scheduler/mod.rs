@@ -325,7 +325,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let options = Options { project: "p".into(), allow_external_targets: false };
         let sandbox = Sandbox::open(dir.path(), options).unwrap();
-        sandbox.set_clock_us(1_795_222_800_000_000).unwrap();
+        let now = crate::core::clock::parse_rfc3339_us("2026-11-21T03:00:00Z").unwrap();
+        sandbox.set_clock_us(now).unwrap();
         let parent = "projects/p/locations/l";
         let name = format!("{parent}/jobs/j");
         let body = json!({ "name": name, "schedule": "0 2 * * *", "httpTarget": { "uri": "http://127.0.0.1/x", "httpMethod": 1 } });

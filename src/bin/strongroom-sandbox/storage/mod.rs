@@ -28,7 +28,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::core::gate::{MAX_BODY_BYTES, is_api};
 use crate::core::http::{json_object, own_base, segments};
@@ -183,6 +183,30 @@ pub fn start(sandbox: &Arc<Sandbox>) -> Result<(), ApiError> {
         }
     });
     Ok(())
+}
+
+/// Every bucket in short, for the page at `/`. Objects are counted up to a bound.
+///
+/// # Errors
+/// When the database fails.
+pub fn overview(sandbox: &Sandbox) -> Result<Vec<Value>, ApiError> {
+    const COUNTED: usize = 20_000;
+    let mut out = Vec::new();
+    for (name, value) in sandbox.db.scan(records::BUCKETS, "", None, 1000)? {
+        let bucket: records::Bucket = records::parse(value)?;
+        let objects = sandbox.db.scan(records::LIVE, &format!("{name}/"), None, COUNTED)?;
+        let bytes: i64 = objects.iter().filter_map(|(_, o)| records::as_i64(&o["resource"]["size"])).sum();
+        let rules = bucket.resource.get("lifecycle").and_then(|l| l["rule"].as_array()).map_or(0, Vec::len);
+        out.push(json!({
+            "name": name,
+            "location": bucket.location(),
+            "class": bucket.storage_class(),
+            "objects": objects.len(),
+            "bytes": bytes,
+            "rules": rules,
+        }));
+    }
+    Ok(out)
 }
 
 /// Runs work that waits for the disk beside the async threads.
