@@ -62,8 +62,10 @@ impl Fault {
     }
 
     /// A request that got no answer.
-    pub(crate) fn from_reqwest(object: &str, error: &reqwest::Error) -> Self {
-        let message = chain(error);
+    pub(crate) fn from_reqwest(object: &str, error: reqwest::Error) -> Self {
+        // The object says what the call was about; an address with page tokens does not help.
+        let error = error.without_url();
+        let message = chain(&error);
         if error.is_builder() {
             return Self::refused(Failure::Invalid { object: object.into(), message });
         }
@@ -99,6 +101,9 @@ impl Fault {
                 Some(inner) if inner.is_transient() => Self::transient(&object, message, Known::NotDone, None),
                 _ => Self::refused(denied_by_credentials(object, &message)),
             };
+        }
+        if find_in_chain::<google_cloud_storage::error::WriteError>(error).is_some() {
+            return Self::refused(Failure::Corrupt { object, message });
         }
         if error.is_binding() || error.is_serialization() {
             return Self::refused(Failure::Invalid { object, message });

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use google_cloud_auth::credentials::{CacheableResource, Credentials};
-use http::{Extensions, HeaderMap, Method};
+use http::{Extensions, HeaderMap, Method, StatusCode};
 use serde_json::Value;
 use url::Url;
 
@@ -42,6 +43,19 @@ pub(crate) struct Call {
     pub effect: Effect,
 }
 
+/// An answer that is not interpreted yet.
+pub(crate) struct Raw {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Raw {
+    pub(crate) fn fault(&self, object: &str) -> Fault {
+        Fault::from_http(object, self.status.as_u16(), &self.headers, &self.body)
+    }
+}
+
 impl Call {
     fn new(method: Method, effect: Effect, object: impl Into<String>, path: &[&str]) -> Self {
         let path = path.iter().map(ToString::to_string).collect();
@@ -67,6 +81,15 @@ impl Call {
 
     pub(crate) fn delete(object: impl Into<String>, path: &[&str]) -> Self {
         Self::new(Method::DELETE, Effect::Idempotent, object, path)
+    }
+
+    /// Only if the resource is at this etag. A repeat after a lost reply would be refused, hence "once".
+    pub(crate) fn if_match(mut self, etag: Option<&str>) -> Self {
+        if let Some(etag) = etag {
+            self.if_match = Some(etag.to_string());
+            self.effect = Effect::Once;
+        }
+        self
     }
 
     pub(crate) fn query(mut self, name: &'static str, value: impl ToString) -> Self {
@@ -134,6 +157,37 @@ impl Rest {
         .await
     }
 
+    /// The address of a path, for `raw`.
+    pub(crate) fn address(&self, path: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        url
+    }
+
+    /// One attempt, whatever is answered. Credentials go to this service only, not to where an answer pointed.
+    pub(crate) async fn raw(
+        &self,
+        object: &str,
+        method: Method,
+        url: &Url,
+        headers: &[(&'static str, String)],
+        body: Bytes,
+    ) -> Result<Raw, Fault> {
+        let mut request = self.http.request(method, url.clone()).timeout(ATTEMPT_TIMEOUT);
+        if url.origin() == self.base.origin() {
+            request = request.headers(self.auth(object).await?);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let request = request.header("content-length", body.len()).body(body);
+        let response = request.send().await.map_err(|error| Fault::from_reqwest(object, error))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        Ok(Raw { status, headers, body: read_bounded(object, response).await? })
+    }
+
     async fn attempt(&self, call: &Call) -> Result<Value, Fault> {
         let object = &call.object;
         let mut request = self
@@ -149,7 +203,7 @@ impl Rest {
         if let Some(etag) = &call.if_match {
             request = request.header("if-match", etag);
         }
-        let response = request.send().await.map_err(|error| Fault::from_reqwest(object, &error))?;
+        let response = request.send().await.map_err(|error| Fault::from_reqwest(object, error))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = read_bounded(object, response).await?;
         if !status.is_success() {
@@ -165,10 +219,7 @@ impl Rest {
     }
 
     fn url(&self, call: &Call) -> Url {
-        let mut url = self.base.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(&call.path);
-        }
+        let mut url = self.address(&call.path.iter().map(String::as_str).collect::<Vec<_>>());
         if !call.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&call.query);
         }
@@ -186,7 +237,7 @@ impl Rest {
 
 async fn read_bounded(object: &str, mut response: reqwest::Response) -> Result<Vec<u8>, Fault> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| Fault::from_reqwest(object, &error))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| Fault::from_reqwest(object, error))? {
         if body.len() + chunk.len() > MAX_ANSWER_BYTES {
             let message = format!("the answer is larger than {MAX_ANSWER_BYTES} bytes");
             return Err(Fault::refused(Failure::Invalid { object: object.into(), message }));

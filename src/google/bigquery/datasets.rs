@@ -81,9 +81,8 @@ impl BigQuery {
     /// # Errors
     /// `Precondition` when the etag does not match, and as mapped by `error.rs`.
     pub async fn patch_dataset(&self, id: &DatasetId, changes: Value, etag: Option<&str>) -> Result<Value, Failure> {
-        let mut call = Call::patch(object(id), &path(id), changes).query("accessPolicyVersion", ACCESS_POLICY_VERSION);
-        call.if_match = etag.map(str::to_string);
-        self.rest.call(&call).await
+        let call = Call::patch(object(id), &path(id), changes).query("accessPolicyVersion", ACCESS_POLICY_VERSION);
+        self.rest.call(&call.if_match(etag)).await
     }
 
     /// Deletes a dataset; with `delete_contents` also its tables, otherwise a dataset that is not empty is refused.

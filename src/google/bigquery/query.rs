@@ -68,6 +68,8 @@ impl QueryResult {
     }
 }
 
+/// A result whose cells' texts are longer than this in all is refused.
+const MAX_RESULT_BYTES: usize = 512 << 20;
 /// Rows a page; the service also ends a page at about 10 MB.
 const ROWS_A_PAGE: u32 = 10_000;
 
@@ -97,6 +99,7 @@ impl BigQuery {
         let mut schema = Value::Null;
         let mut rows: Vec<Vec<Value>> = Vec::new();
         let mut token = String::new();
+        let mut bytes = 0;
         loop {
             let page = self
                 .official(&object, Effect::Read, || {
@@ -118,10 +121,13 @@ impl BigQuery {
                 schema = enums::rest_form(&object, found)?;
             }
             for row in page.rows {
-                rows.push(cells(row).ok_or_else(|| malformed(&object, "a row is not {\"f\": [{\"v\": ..}]}"))?);
+                let cells = cells(row).ok_or_else(|| malformed(&object, "a row is not {\"f\": [{\"v\": ..}]}"))?;
+                bytes += cells.iter().map(size_of_text).sum::<usize>();
+                rows.push(cells);
             }
-            if rows.len() > max_rows {
-                let message = format!("more than {max_rows} rows; hint: aggregate, or add a LIMIT");
+            if rows.len() > max_rows || bytes > MAX_RESULT_BYTES {
+                let message =
+                    format!("more than {max_rows} rows or {MAX_RESULT_BYTES} bytes; hint: aggregate, or add a LIMIT");
                 return Err(Failure::Invalid { object, message });
             }
             token = page.page_token;
@@ -169,6 +175,15 @@ fn cells(mut row: Map<String, Value>) -> Option<Vec<Value>> {
         return None;
     };
     fields.into_iter().map(|mut field| field.get_mut("v").map(Value::take)).collect()
+}
+
+fn size_of_text(cell: &Value) -> usize {
+    match cell {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(size_of_text).sum(),
+        Value::Object(fields) => fields.values().map(size_of_text).sum(),
+        _ => 8,
+    }
 }
 
 fn bytes_processed(job: &Value) -> i64 {

@@ -139,9 +139,7 @@ impl BigQuery {
     /// # Errors
     /// `Precondition` when the etag does not match, and as mapped by `error.rs`.
     pub async fn patch_table(&self, id: &TableId, changes: Value, etag: Option<&str>) -> Result<Value, Failure> {
-        let mut call = Call::patch(object(id), &path(id), changes);
-        call.if_match = etag.map(str::to_string);
-        self.rest.call(&call).await
+        self.rest.call(&Call::patch(object(id), &path(id), changes).if_match(etag)).await
     }
 
     /// Deletes a table, view or snapshot.

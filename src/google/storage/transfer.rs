@@ -1,5 +1,5 @@
-//! Bytes in and out, by Google's crate (see the module's head). Memory: one chunk for a read, one part for an upload
-//! from a stream; what is given or asked for as `Bytes` is in memory anyway.
+//! Bytes in and out, by Google's crate (see the module's head). Memory: one chunk for a stream; what is given or asked
+//! for as `Bytes` is in memory anyway.
 
 use std::ops::Range;
 
@@ -8,11 +8,10 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use google_cloud_storage::model_ext::ReadRange;
 use google_cloud_storage::read_object::ReadObjectResponse;
-use google_cloud_storage::streaming_source::StreamingSource;
 
 use super::objects::is_own_perhaps;
 use super::{Object, Storage, object_name};
-use crate::google::error::{self, Fault};
+use crate::google::error::Fault;
 use crate::google::retry::{self, Effect};
 use crate::model::Failure;
 
@@ -32,7 +31,7 @@ pub struct WriteOptions {
 
 /// Every write carries its own number in the object's metadata: after a lost reply it tells one's own work from
 /// another writer's.
-const WRITE_ID: &str = "strongroom-write";
+pub(super) const WRITE_ID: &str = "strongroom-write";
 
 /// A write's options on one of the crate's request builders: their type depends on the payload.
 macro_rules! configure {
@@ -154,47 +153,6 @@ impl Storage {
         Ok(object)
     }
 
-    /// Writes an object from a stream by a resumable upload: at most one part of 8 MiB is held. An error in the stream
-    /// leaves no object.
-    ///
-    /// # Errors
-    /// The stream's own failure; else as `write_bytes`.
-    pub async fn write_stream(
-        &self,
-        bucket: &str,
-        name: &str,
-        stream: ByteStream,
-        options: &WriteOptions,
-    ) -> Result<Object, Failure> {
-        let about = object_name(bucket, name);
-        let write_id = new_write_id();
-        let sent = Sent::default();
-        let source = Source { stream: stream.into(), sent: sent.clone() };
-        let request = self.resuming.write_object(bucket_path(bucket), name, source);
-        let object = match configure!(request, options, write_id).send_buffered().await {
-            Ok(object) => from_crate(&about, bucket, object)?,
-            Err(error) => {
-                if let Some(failure) = error::find_in_chain::<Failure>(&error) {
-                    return Err(failure.clone());
-                }
-                let fault = Fault::from_gax(&about, &error);
-                // The last part may have arrived, and only its reply been lost.
-                let own = match fault.effect == error::Known::Perhaps || is_own_perhaps(&fault) {
-                    true => self.own(bucket, name, &write_id).await,
-                    false => Ok(None),
-                };
-                match own {
-                    Ok(Some(object)) => object,
-                    Ok(None) => return Err(fault.failure),
-                    Err(_) => return Err(retry::unknown(fault.failure)),
-                }
-            }
-        };
-        let (size, crc) = sent.get();
-        check(&about, &object, size, crc)?;
-        Ok(object)
-    }
-
     async fn open(
         &self,
         bucket: &str,
@@ -202,7 +160,7 @@ impl Storage {
         generation: Option<i64>,
         range: Option<ReadRange>,
     ) -> Result<ReadObjectResponse, Failure> {
-        let mut request = self.resuming.read_object(bucket_path(bucket), name);
+        let mut request = self.reading.read_object(bucket_path(bucket), name);
         if let Some(generation) = generation {
             request = request.set_generation(generation);
         }
@@ -213,7 +171,7 @@ impl Storage {
     }
 
     /// The object, if it is the work of this write.
-    async fn own(&self, bucket: &str, name: &str, write_id: &str) -> Result<Option<Object>, Failure> {
+    pub(super) async fn own(&self, bucket: &str, name: &str, write_id: &str) -> Result<Option<Object>, Failure> {
         match self.get_object(bucket, name, None).await {
             Ok(object) => {
                 Ok(Some(object).filter(|found| found.metadata.get(WRITE_ID).is_some_and(|id| id == write_id)))
@@ -221,40 +179,6 @@ impl Storage {
             Err(Failure::NotFound { .. }) => Ok(None),
             Err(failure) => Err(failure),
         }
-    }
-}
-
-/// Counts and sums what went through.
-struct Source {
-    /// In a lock only because the crate wants it shareable; it is never shared.
-    stream: std::sync::Mutex<ByteStream>,
-    sent: Sent,
-}
-
-#[derive(Clone, Default)]
-struct Sent(std::sync::Arc<std::sync::Mutex<(u64, u32)>>);
-
-impl Sent {
-    fn add(&self, chunk: &[u8]) {
-        let mut sum = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *sum = (sum.0 + chunk.len() as u64, crc32c::crc32c_append(sum.1, chunk));
-    }
-
-    fn get(&self) -> (u64, u32) {
-        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
-
-impl StreamingSource for Source {
-    type Error = Failure;
-
-    async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
-        let stream = self.stream.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let chunk = stream.next().await?;
-        if let Ok(bytes) = &chunk {
-            self.sent.add(bytes);
-        }
-        Some(chunk)
     }
 }
 
@@ -269,7 +193,7 @@ fn stream(about: String, response: ReadObjectResponse) -> ByteStream {
     .boxed()
 }
 
-fn check(about: &str, object: &Object, size_bytes: u64, crc: u32) -> Result<(), Failure> {
+pub(super) fn check(about: &str, object: &Object, size_bytes: u64, crc: u32) -> Result<(), Failure> {
     if object.size_bytes == size_bytes && object.crc32c.is_none_or(|stored| stored == crc) {
         return Ok(());
     }
@@ -308,6 +232,6 @@ fn bucket_path(bucket: &str) -> String {
     format!("projects/_/buckets/{bucket}")
 }
 
-fn new_write_id() -> String {
+pub(super) fn new_write_id() -> String {
     format!("{:032x}", rand::random::<u128>())
 }

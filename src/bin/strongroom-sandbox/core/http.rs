@@ -140,9 +140,17 @@ pub fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// `http://HOST` as the client named this server, for links in answers.
+///
+/// Google's Rust clients send the host of their endpoint without its port (gax-internal 0.7): a name without a port is
+/// no address of this server unless it listens on port 80.
 pub fn own_base(headers: &HeaderMap, fallback: String) -> String {
+    let port = |address: &str| address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let fallback_has_port = fallback.strip_prefix("http://").is_some_and(port);
     match header(headers, "host") {
-        Some(host) if host.chars().all(|c| c.is_ascii_alphanumeric() || ".-:[]".contains(c)) => {
+        Some(host)
+            if host.chars().all(|c| c.is_ascii_alphanumeric() || ".-:[]".contains(c))
+                && (port(host) || !fallback_has_port) =>
+        {
             format!("http://{host}")
         }
         _ => fallback,
@@ -161,6 +169,18 @@ mod tests {
         assert_eq!(p.number("n").unwrap(), Some(7));
         assert!(p.number("b").is_err());
         assert_eq!(p.all("x").collect::<Vec<_>>(), ["1", "2"]);
+    }
+
+    #[test]
+    fn links_name_a_port_even_when_the_client_does_not() {
+        let base = |host: &'static str, own: &str| {
+            let headers =
+                HeaderMap::from_iter([(axum::http::header::HOST, axum::http::HeaderValue::from_static(host))]);
+            own_base(&headers, own.into())
+        };
+        assert_eq!(base("localhost:9050", "http://127.0.0.1:9050"), "http://localhost:9050");
+        assert_eq!(base("127.0.0.1", "http://127.0.0.1:9050"), "http://127.0.0.1:9050");
+        assert_eq!(base("127.0.0.1", "http://127.0.0.1"), "http://127.0.0.1");
     }
 
     #[test]

@@ -1,0 +1,89 @@
+//! Starts the sandbox for a test and stops it with the test. Does not know what the test does with it.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// A running sandbox with a directory of its own.
+pub struct Sandbox {
+    child: Child,
+    endpoint: String,
+    /// Removed after the child is gone: fields are dropped after `drop`.
+    directory: tempfile::TempDir,
+}
+
+impl Sandbox {
+    /// Starts it on a free port with fresh data; returns when it answers.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// As `start`, with further arguments.
+    pub fn start_with(args: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (child, endpoint) = launch(directory.path(), args);
+        Self { child, endpoint, directory }
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Where its state is.
+    #[allow(dead_code, reason = "for tests to come")]
+    pub fn data(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Kills it as by SIGKILL and starts it again on the same data, on another port.
+    #[allow(dead_code, reason = "for tests to come")]
+    pub fn kill_and_restart(&mut self) {
+        stop(&mut self.child);
+        (self.child, self.endpoint) = launch(self.directory.path(), &[]);
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        stop(&mut self.child);
+    }
+}
+
+fn stop(child: &mut Child) {
+    // By the handle of the child that we started, never by name.
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+const READY: &str = "strongroom-sandbox listening on ";
+
+fn launch(data: &Path, args: &[&str]) -> (Child, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_strongroom-sandbox"))
+        .arg("--data")
+        .arg(data)
+        .args(["--port", "0"])
+        .args(args)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the sandbox starts");
+    let output = child.stdout.take().expect("its standard output");
+    let (send, receive) = mpsc::channel();
+    // Reads on until the end: a full pipe would stop the sandbox.
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            if let Some(endpoint) = line.strip_prefix(READY) {
+                let _ = send.send(endpoint.trim().to_string());
+            }
+        }
+    });
+    match receive.recv_timeout(Duration::from_secs(120)) {
+        Ok(endpoint) => (child, endpoint),
+        Err(error) => {
+            stop(&mut child);
+            panic!("the sandbox did not say that it is ready: {error}");
+        }
+    }
+}
