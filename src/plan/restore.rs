@@ -351,3 +351,140 @@ fn sheet_plan(
     let tabs = tabs.iter().map(|tab| (tab.title.clone(), !existing.contains_key(&tab.title))).collect();
     Some(SheetRestore { source: source.into(), target: target.into(), tabs })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::manifest::{ObjectRecord, SheetsRecord, SourceRecord};
+    use crate::model::Digests;
+
+    fn object(key: &str) -> ObjectRecord {
+        ObjectRecord {
+            key: key.into(),
+            digests: Digests { size_bytes: 9, crc32c: 1, sha256: [0; 32] },
+            row_count: None,
+        }
+    }
+
+    fn manifest() -> Manifest {
+        let at: jiff::Timestamp = "2026-08-01T02:00:00Z".parse().unwrap();
+        let table = |name: &str| TableRecord {
+            table: format!("p-1.sales.{name}").parse().unwrap(),
+            snapshot: format!("p-1.snaps.{name}").parse().unwrap(),
+            snapshot_expires_at: at,
+            meta: object("m"),
+            row_count: 5,
+            logical_bytes: 50,
+            format: "avro".into(),
+            format_reason: None,
+            objects: vec![object("o")],
+            proof: None,
+        };
+        let view = ViewRecord { view: "p-1.sales.v".parse().unwrap(), kind: "VIEW".into(), meta: object("v") };
+        let tab = TabRecord {
+            title: "keys".into(),
+            row_count: 2,
+            column_count: 2,
+            cells: object("c"),
+            csv: object("c"),
+            parquet: object("c"),
+        };
+        let tier: crate::model::TierName = "daily".parse().unwrap();
+        Manifest {
+            format: 1,
+            name: BackupName::scheduled("x", &tier, at).unwrap(),
+            tier,
+            commit_id: String::new(),
+            tool: String::new(),
+            run: String::new(),
+            generation: 1,
+            started_at: at,
+            cut_at: Some(at),
+            committed_at: at,
+            sources: vec![
+                SourceRecord::BigQuery(BigQueryRecord {
+                    name: "warehouse".into(),
+                    dataset: "p-1.sales".parse().unwrap(),
+                    location: "US".into(),
+                    meta: object("d"),
+                    tables: vec![table("a"), table("b")],
+                    views: vec![view],
+                    routines: vec![],
+                }),
+                SourceRecord::Sheets(SheetsRecord {
+                    name: "mappings".into(),
+                    spreadsheet: "s-1".into(),
+                    title: "Keys".into(),
+                    taken_at: at,
+                    tabs: vec![tab],
+                }),
+            ],
+            validation: vec![],
+            pause: None,
+            timings: vec![],
+            previous: None,
+            notes: vec![],
+        }
+    }
+
+    fn facts(tables: &[(&str, Value)], cells: bool) -> TargetFacts {
+        let mut facts = TargetFacts {
+            ingestion: vec![IngestionFacts { job: "j".into(), state: Some("ENABLED".into()) }],
+            ..TargetFacts::default()
+        };
+        facts.datasets.insert("p-1.sales".parse().unwrap(), json!({"location": "US"}));
+        for (table, resource) in tables {
+            facts.tables.insert(format!("p-1.sales.{table}").parse().unwrap(), resource.clone());
+        }
+        facts.spreadsheets.insert("s-1".into(), [("keys".to_string(), cells)].into());
+        facts
+    }
+
+    fn told(outcome: Result<RestorePlan, Vec<Refusal>>) -> Vec<String> {
+        outcome.unwrap_err().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn data_in_the_way_is_refused_and_replaced_only_when_asked() {
+        let there = [
+            ("a", json!({"type": "TABLE", "numRows": "3"})),
+            ("b", json!({"type": "TABLE", "numRows": "0"})),
+            ("v", json!({"type": "VIEW"})),
+        ];
+        let refusals = told(plan(&manifest(), &RestoreRequest::default(), &facts(&there, true)));
+        assert_eq!(refusals.len(), 3, "{refusals:?}");
+        assert!(refusals[0].contains("p-1.sales.a: exists and holds 3 rows"), "{refusals:?}");
+        let replace = RestoreRequest { replace: true, ..RestoreRequest::default() };
+        let plan = plan(&manifest(), &replace, &facts(&there, true)).unwrap();
+        let existing: Vec<Existing> = plan.tables().map(|table| table.existing).collect();
+        assert_eq!(existing, [Existing::Replaced, Existing::Empty]);
+        assert_eq!(plan.pause, ["j"]);
+    }
+
+    #[test]
+    fn rows_that_are_only_buffered_count_as_data() {
+        let there = [("a", json!({"type": "TABLE", "numRows": "0", "streamingBuffer": {"estimatedRows": "7"}}))];
+        let refusals = told(plan(&manifest(), &RestoreRequest::default(), &facts(&there, false)));
+        assert!(refusals[0].contains("holds 7 rows"), "{refusals:?}");
+    }
+
+    #[test]
+    fn another_dataset_leaves_the_source_the_sheet_and_ingestion_alone() {
+        let into = RestoreRequest { into: Some("p-1.scratch".parse().unwrap()), ..RestoreRequest::default() };
+        let there = [("a", json!({"type": "TABLE", "numRows": "3"}))];
+        let plan = plan(&manifest(), &into, &facts(&there, true)).unwrap();
+        assert!(plan.datasets[0].make && plan.sheets.is_empty() && plan.pause.is_empty());
+        assert!(plan.tables().all(|table| table.target.dataset() == "scratch" && table.existing == Existing::None));
+    }
+
+    #[test]
+    fn a_pattern_that_matches_nothing_and_another_location_are_refused() {
+        let mut facts = facts(&[], false);
+        facts.datasets.insert("p-1.sales".parse().unwrap(), json!({"location": "EU"}));
+        let request = RestoreRequest { tables: vec![Pattern::new("zz*")], ..RestoreRequest::default() };
+        let refusals = told(plan(&manifest(), &request, &facts));
+        assert_eq!(refusals.len(), 2, "{refusals:?}");
+    }
+}
