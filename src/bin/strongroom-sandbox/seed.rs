@@ -82,8 +82,12 @@ impl Client<'_> {
                 },
             });
             let path = format!("/storage/v1/b?project={}", self.seed.project);
-            let state = self.create(&path, &bucket).await?;
-            made.push(format!("bucket gs://{name}: {class}, objects deleted after {days} days{state}"));
+            let new = self.create(&path, &bucket).await?;
+            made.push(told(
+                &format!("bucket gs://{name}"),
+                new,
+                &format!("{class}, objects deleted after {days} days"),
+            ));
         }
         Ok(())
     }
@@ -98,9 +102,9 @@ impl Client<'_> {
             "description": "Usage and cost of AI platforms. Requests and prices are real, people and keys are made up.",
             "labels": { "domain": "finance", "criticality": "high" },
         });
-        let state = self.create(&self.bigquery("/datasets"), &dataset).await?;
-        made.push(format!("dataset {}.{DATASET}: US{state}", self.seed.project));
-        if !state.is_empty() {
+        let new = self.create(&self.bigquery("/datasets"), &dataset).await?;
+        made.push(told(&format!("dataset {}.{DATASET}", self.seed.project), new, "US"));
+        if !new {
             return Ok(());
         }
         for (name, text) in TABLES {
@@ -215,8 +219,8 @@ impl Client<'_> {
             self.call(Method::PUT, &path, Some(&values)).await?;
             id
         };
-        let state = if there.0.is_success() { " (was there)" } else { "" };
-        made.push(format!("spreadsheet {id}: tab {TAB}, {} rows{state}", rows.len()));
+        let holds = format!("tab {TAB}, {} rows", rows.len());
+        made.push(told(&format!("spreadsheet {id}"), !there.0.is_success(), &holds));
         made.push(format!("MAPPINGS_SPREADSHEET_ID={id}"));
         Ok(())
     }
@@ -234,22 +238,23 @@ impl Client<'_> {
                 "timeZone": "Etc/UTC",
                 "httpTarget": { "uri": format!("https://ingestion.example.com/{job}"), "httpMethod": "POST" },
             });
-            let state = self.create(&format!("/v1/{parent}/jobs"), &request).await?;
-            if paused && state.is_empty() {
+            let new = self.create(&format!("/v1/{parent}/jobs"), &request).await?;
+            if paused && new {
                 self.call(Method::POST, &format!("/v1/{name}:pause"), Some(&json!({}))).await?;
             }
-            made.push(format!("scheduler job {job}: {}{state}", if paused { "PAUSED by a person" } else { "ENABLED" }));
+            let state = if paused { "PAUSED by a person" } else { "ENABLED" };
+            made.push(told(&format!("scheduler job {job}"), new, state));
         }
         Ok(())
     }
 
     // ------------------------------------------------------------------------------------------------------- HTTP
 
-    /// Creates by POST: empty when made, a remark when it was there.
-    async fn create(&self, path: &str, body: &Value) -> Result<&'static str, String> {
+    /// Creates by POST; false when it was there already.
+    async fn create(&self, path: &str, body: &Value) -> Result<bool, String> {
         match self.try_call(Method::POST, path, Some(body)).await? {
-            (status, _) if status.is_success() => Ok(""),
-            (StatusCode::CONFLICT, _) => Ok(" (was there)"),
+            (status, _) if status.is_success() => Ok(true),
+            (StatusCode::CONFLICT, _) => Ok(false),
             (status, answer) => Err(format!("POST {path} answered {status}: {}", message(&answer))),
         }
     }
@@ -268,6 +273,11 @@ impl Client<'_> {
         }
         read(request.send().await.map_err(|e| format!("{method} {path}: {e}"))?).await
     }
+}
+
+/// A line for people: what it is, and what it holds unless it was there before.
+fn told(what: &str, new: bool, holds: &str) -> String {
+    if new { format!("{what}: {holds}") } else { format!("{what}: was there, left alone") }
 }
 
 async fn read(response: reqwest::Response) -> Result<(StatusCode, Value), String> {
