@@ -250,12 +250,12 @@ pub fn session_response(base: &str, bucket: &str, name: &str, id: &str, status: 
 /// Which bytes a request says it carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Range {
-    /// First and last byte; `None` for a request that carries none.
-    bytes: Option<(u64, u64)>,
+    /// First and last byte; `None` for a request that carries none. Without a last one the request holds the rest.
+    bytes: Option<(u64, Option<u64>)>,
     total: Option<u64>,
 }
 
-/// `bytes 0-9/10`, `bytes 0-9/*`, `bytes */10`, `bytes */*`.
+/// `bytes 0-9/10`, `bytes 0-9/*`, `bytes */10`, `bytes */*`, and `bytes 0-*/*` as Google's Node client sends it.
 fn parse_content_range(text: &str) -> Option<Range> {
     let (range, total) = text.trim().strip_prefix("bytes")?.trim().split_once('/')?;
     let total = match total.trim() {
@@ -266,8 +266,13 @@ fn parse_content_range(text: &str) -> Option<Range> {
         return Some(Range { bytes: None, total });
     }
     let (first, last) = range.split_once('-')?;
-    let (first, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-    (first <= last && total.is_none_or(|t| last < t)).then_some(Range { bytes: Some((first, last)), total })
+    let first: u64 = first.trim().parse().ok()?;
+    let last: Option<u64> = match last.trim() {
+        "*" => None,
+        n => Some(n.parse().ok()?),
+    };
+    let sound = last.is_none_or(|last| first <= last && total.is_none_or(|t| last < t));
+    sound.then_some(Range { bytes: Some((first, last)), total })
 }
 
 async fn go_on(mut call: Call, id: &str) -> Result<Response, ApiError> {
@@ -292,29 +297,37 @@ async fn go_on(mut call: Call, id: &str) -> Result<Response, ApiError> {
         let b = Store::new(&call.sandbox).bucket(&session.bucket)?;
         return Ok(ok(object.view(&call.base, &b, call.full())));
     }
-    let range = match header(&call.headers, "content-range") {
+    let said = header(&call.headers, "content-range");
+    let range = match said {
         Some(text) => parse_content_range(text)
             .ok_or_else(|| ApiError::invalid(format!("Failed to parse Content-Range header '{text}'.")))?,
-        None => Range { bytes: Some((0, u64::MAX - 1)), total: None },
+        // Without the header the request holds all there is.
+        None => Range { bytes: Some((0, None)), total: None },
     };
-    // Without the header the request holds all there is.
-    let whole = header(&call.headers, "content-range").is_none();
     let file = OpenOptions::new().append(true).open(&path).map_err(|_| gone())?;
     if file.try_lock().is_err() {
         return Err(ApiError::new(503, "backendError", "Another request of this upload is under way."));
     }
+    if said.is_none() {
+        file.set_len(0)?;
+    }
     let body = std::mem::replace(&mut call.body, Body::empty());
-    let total = range.total.or(if range.bytes.is_none() { None } else { session.size.filter(|_| !whole) });
     let received = match range.bytes {
         None => file.metadata()?.len(),
-        Some((first, last)) => receive(&file, body, first, last, whole).await?,
+        Some((first, last)) => receive(&file, body, first, last).await?,
     };
-    let complete = whole || range.total == Some(received) || (total == Some(received) && range.bytes.is_some());
-    if !complete {
+    let total = match range.bytes {
+        None => range.total,
+        Some((_, None)) => range.total.or(Some(received)),
+        Some((_, Some(_))) => range.total.or(session.size),
+    };
+    if total != Some(received) {
         if range.total.is_some_and(|t| received > t) {
             return Err(ApiError::invalid(format!("{received} bytes came, more than the total that was said.")));
         }
-        if range.bytes.is_some() && range.total.is_some_and(|t| range.bytes.is_some_and(|(_, last)| last + 1 == t)) {
+        if let (Some((_, Some(last))), Some(total)) = (range.bytes, range.total)
+            && last + 1 == total
+        {
             return Err(ApiError::invalid("The request holds fewer bytes than its Content-Range says."));
         }
         // Only whole quanta are kept, as at Google: honest clients go on from the Range that is answered.
@@ -332,10 +345,7 @@ async fn go_on(mut call: Call, id: &str) -> Result<Response, ApiError> {
 }
 
 /// Appends the body from where the file ends; gives the file's new length.
-async fn receive(mut file: &File, body: Body, first: u64, last: u64, whole: bool) -> Result<u64, ApiError> {
-    if whole {
-        file.set_len(0)?;
-    }
+async fn receive(mut file: &File, body: Body, first: u64, last: Option<u64>) -> Result<u64, ApiError> {
     let mut length = file.metadata()?.len();
     if first > length {
         return Err(ApiError::new(
@@ -360,14 +370,14 @@ async fn receive(mut file: &File, body: Body, first: u64, last: u64, whole: bool
         // What is there already is not written again.
         let skip = usize::try_from(length.saturating_sub(position)).unwrap_or(usize::MAX).min(piece.len());
         position += piece.len() as u64;
-        if !whole && position > last + 1 {
+        if last.is_some_and(|last| position > last.saturating_add(1)) {
             return Err(ApiError::invalid("The request holds more bytes than its Content-Range says."));
         }
         file.write_all(&piece[skip..])?;
         length += (piece.len() - skip) as u64;
     }
     if let Some(e) = broken {
-        file.set_len(if whole { 0 } else { length / QUANTUM * QUANTUM })?;
+        file.set_len(length / QUANTUM * QUANTUM)?;
         return Err(e);
     }
     Ok(length)
@@ -455,8 +465,10 @@ mod tests {
     fn content_ranges_are_read() {
         let some = |bytes, total| Some(Range { bytes, total });
         for (text, expected) in [
-            ("bytes 0-9/10", some(Some((0, 9)), Some(10))),
-            ("bytes 0-9/*", some(Some((0, 9)), None)),
+            ("bytes 0-9/10", some(Some((0, Some(9))), Some(10))),
+            ("bytes 0-9/*", some(Some((0, Some(9))), None)),
+            ("bytes 5-*/*", some(Some((5, None)), None)),
+            ("bytes 5-*/10", some(Some((5, None)), Some(10))),
             ("bytes */10", some(None, Some(10))),
             ("bytes */*", some(None, None)),
             ("bytes=0-9/10", None),
