@@ -15,6 +15,7 @@ mod lines;
 pub mod ndjson;
 pub mod parquet;
 pub mod row_json;
+pub mod stats;
 pub mod text;
 pub mod value;
 

@@ -74,20 +74,6 @@ impl<R: BufRead> Records<R> {
         Self { input, dialect, line: 1, begun: false, skip_newline: false }
     }
 
-    /// Passes over a line of text, whatever it holds. `false` at the end.
-    pub fn skip_line(&mut self) -> Result<bool, CodecError> {
-        let mut any = false;
-        while let Some(byte) = self.byte()? {
-            any = true;
-            if byte == b'\n' {
-                break;
-            }
-        }
-        self.line += u64::from(any);
-        self.begun = true;
-        Ok(any)
-    }
-
     /// Reads the next record and the line on which it begins; the inner error is that of this record alone.
     #[allow(clippy::type_complexity)]
     pub fn next(&mut self, record: &mut Record) -> Result<Option<(u64, Result<(), &'static str>)>, CodecError> {
