@@ -25,6 +25,7 @@ pub async fn run(store: &dyn Store) {
     lists(store, &format!("{base}/list")).await;
     deletions(store, &format!("{base}/delete")).await;
     racing_creations(store, &format!("{base}/race")).await;
+    racing_swaps(store, &format!("{base}/swaps")).await;
     keys(store).await;
     assert_eq!(keys_of(store, &base).await, Vec::<String>::new(), "the suite leaves nothing behind");
 }
@@ -187,6 +188,27 @@ async fn racing_creations(store: &dyn Store, base: &str) {
     assert_eq!(won.into_inner(), 1, "one creation wins");
     let (bytes, _) = store.get(&key).await.expect("get");
     assert!(bytes.len() == 1000 && bytes.iter().all(|byte| *byte == bytes[0]), "the object is one writer's");
+    store.delete(&key).await.expect("delete");
+}
+
+async fn racing_swaps(store: &dyn Store, base: &str) {
+    let key = format!("{base}/object");
+    let mut version = store.put_if_absent(&key, Bytes::from_static(b"0")).await.expect("create");
+    for round in 0..5u8 {
+        let tries = (0..6u8).map(|n| store.put_if_match(&key, Bytes::from(vec![round, n]), &version));
+        let tries = futures::future::join_all(tries).await;
+        let won: Vec<_> = tries.iter().enumerate().filter_map(|(n, result)| Some((n, result.as_ref().ok()?))).collect();
+        assert_eq!(won.len(), 1, "one swap wins: {tries:?}");
+        let lost = tries.iter().filter(|result| matches!(result, Err(Failure::Precondition { .. }))).count();
+        assert_eq!(lost, 5, "the others fail by their condition: {tries:?}");
+        let (n, next) = (won[0].0 as u8, won[0].1.clone());
+        assert_eq!(
+            store.get(&key).await,
+            Ok((Bytes::from(vec![round, n]), next.clone())),
+            "the winner's bytes are there"
+        );
+        version = next;
+    }
     store.delete(&key).await.expect("delete");
 }
 

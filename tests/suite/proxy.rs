@@ -17,6 +17,8 @@ pub enum Action {
     Cut,
     /// Passes the request on, and cuts the connection instead of answering.
     LoseReply,
+    /// Passes only so many bytes of an upload's part on: the service keeps a part of the part.
+    TakePart(usize),
     /// Passes the request on, and cuts the connection after so many bytes of the answer's body.
     CutBody(usize),
 }
@@ -80,7 +82,7 @@ async fn forward(State(broken): State<Arc<Broken>>, request: Request) -> Respons
     let path = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
     broken.seen.lock().expect("the log").push(format!("{} {path}", parts.method));
     let action = (broken.rule)(parts.method.as_str(), &path);
-    let body = to_bytes(body, usize::MAX).await.unwrap_or_else(|_| cut());
+    let mut body = to_bytes(body, usize::MAX).await.unwrap_or_else(|_| cut());
     match action {
         Action::Answer(status, retry_after) => {
             let text = format!(r#"{{"error": {{"code": {status}, "message": "broken on purpose", "errors": []}}}}"#);
@@ -91,11 +93,22 @@ async fn forward(State(broken): State<Arc<Broken>>, request: Request) -> Respons
             return response.body(Body::from(text)).expect("an answer");
         }
         Action::Cut => cut(),
-        Action::Pass | Action::LoseReply | Action::CutBody(_) => {}
+        Action::Pass | Action::LoseReply | Action::CutBody(_) | Action::TakePart(_) => {}
     }
     let mut headers = parts.headers;
     for hop in ["host", "content-length", "transfer-encoding", "connection"] {
         headers.remove(hop);
+    }
+    if let Action::TakePart(bytes) = action {
+        let range = headers.get("content-range").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let begin: usize =
+            range.trim_start_matches("bytes ").split('-').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        if body.len() > bytes {
+            body.truncate(bytes);
+            let range = format!("bytes {begin}-{}/*", begin + bytes - 1);
+            headers.insert("content-range", range.parse().expect("a range"));
+            headers.remove("x-goog-hash");
+        }
     }
     let sent = broken.client.request(parts.method, format!("{}{path}", broken.upstream)).headers(headers).body(body);
     let Ok(answer) = sent.send().await else { cut() };

@@ -141,13 +141,22 @@ impl Storage {
                 },
             }
         })
-        .await?;
+        .await;
         let object = match written {
-            Some(object) => from_crate(&about, bucket, object)?,
-            None => self.own(bucket, name, &write_id).await?.ok_or_else(|| Failure::Precondition {
-                object: about.clone(),
-                message: "there is an object of another writer".into(),
-            })?,
+            Ok(Some(object)) => from_crate(&about, bucket, object)?,
+            // Refused after an attempt that may have worked, or no answer at all: what is there tells.
+            Ok(None) => match self.own(bucket, name, &write_id).await.map_err(retry::unknown)? {
+                Some(object) => object,
+                None => {
+                    let message = "there is an object of another writer".to_string();
+                    return Err(Failure::Precondition { object: about, message });
+                }
+            },
+            Err(unknown @ Failure::Unknown { .. }) => match self.own(bucket, name, &write_id).await {
+                Ok(Some(object)) => object,
+                _ => return Err(unknown),
+            },
+            Err(failure) => return Err(failure),
         };
         check(&about, &object, bytes.len() as u64, crc32c::crc32c(&bytes))?;
         Ok(object)
