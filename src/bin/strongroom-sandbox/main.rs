@@ -49,6 +49,18 @@ struct Args {
     /// Lets Cloud Scheduler jobs call other machines than this one.
     #[arg(long)]
     allow_external_targets: bool,
+    /// How long rows of insertAll stay in BigQuery's streaming buffer, in seconds of the sandbox's clock.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
+    streaming_buffer_seconds: i64,
+    /// An extract job begins a new file after so many logical bytes; Google's are about 1 GB.
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30, value_parser = clap::value_parser!(u64).range(1..))]
+    extract_shard_bytes: u64,
+    /// Keeps every BigQuery job PENDING so long, and then RUNNING.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    job_delay_ms: u64,
+    /// Refuses loads and extracts between a dataset and a bucket in another location, as Google does.
+    #[arg(long)]
+    check_locations: bool,
     /// Fills the sandbox with sample data through its own API before it says that it is ready; what is there stays.
     #[arg(long, value_name = "PROFILE", value_parser = ["ai-usage-analytics"])]
     seed: Option<String>,
@@ -97,7 +109,16 @@ fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<(), String> {
     let seed = args.seed.map(|_profile| (args.project.clone(), args.seed_bucket_prefix));
-    let options = Options { project: args.project, allow_external_targets: args.allow_external_targets };
+    let options = Options {
+        project: args.project,
+        allow_external_targets: args.allow_external_targets,
+        bigquery: bigquery::Settings {
+            streaming_buffer_seconds: args.streaming_buffer_seconds,
+            extract_shard_bytes: args.extract_shard_bytes,
+            job_delay_ms: args.job_delay_ms,
+            check_bucket_locations: args.check_locations,
+        },
+    };
     let sandbox = Sandbox::open(&args.data, options).map_err(|e| e.message)?;
     if let Some(clock) = args.clock {
         sandbox.set_clock_us(clock.as_microsecond()).map_err(|e| e.message)?;
@@ -112,7 +133,7 @@ async fn run(args: Args) -> Result<(), String> {
             "strongroom-sandbox: warning: {address} can be reached from other machines and nothing is authenticated"
         );
     }
-    let app = router(&sandbox);
+    let app = router(&sandbox).map_err(|e| e.message)?;
     storage::start(&sandbox).map_err(|e| e.message)?;
     scheduler::start(&sandbox);
 
@@ -152,13 +173,13 @@ fn print_lines(lines: impl IntoIterator<Item = String>) -> Result<(), String> {
 
 /// All services on one router. BigQuery's routes come from its own module; every other path is taken apart by hand,
 /// because names may hold slashes, colons and anything percent-encoded.
-fn router(sandbox: &Arc<Sandbox>) -> Router {
+fn router(sandbox: &Arc<Sandbox>) -> Result<Router, ApiError> {
     let dispatcher = sandbox.clone();
-    Router::new()
-        .merge(bigquery::router(sandbox))
+    Ok(Router::new()
+        .merge(bigquery::router(sandbox)?)
         .fallback(move |request: Request| dispatch(dispatcher.clone(), request))
         .layer(DefaultBodyLimit::disable())
-        .layer(axum::middleware::from_fn_with_state(sandbox.clone(), core::gate::gate))
+        .layer(axum::middleware::from_fn_with_state(sandbox.clone(), core::gate::gate)))
 }
 
 async fn dispatch(sandbox: Arc<Sandbox>, request: Request) -> Response {

@@ -42,6 +42,7 @@ pub struct Options {
     pub project: String,
     /// Whether scheduler jobs may call addresses other than loopback.
     pub allow_external_targets: bool,
+    pub bigquery: crate::bigquery::Settings,
 }
 
 impl Sandbox {

@@ -249,7 +249,11 @@ mod tests {
     #[test]
     fn every_paging_gives_the_same_listing() {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options { project: "p".into(), allow_external_targets: false };
+        let options = Options {
+            project: "p".into(),
+            allow_external_targets: false,
+            bigquery: crate::bigquery::Settings::default(),
+        };
         let sandbox = Sandbox::open(dir.path(), options).unwrap();
         let bucket = json!({ "name": "bkt", "versioning": { "enabled": true } });
         buckets::create(&sandbox, "p", bucket.as_object().unwrap()).unwrap();

@@ -12,7 +12,7 @@ mod download;
 mod glob;
 mod lifecycle;
 mod list;
-mod multipart;
+pub mod multipart;
 mod object_api;
 mod records;
 mod store;

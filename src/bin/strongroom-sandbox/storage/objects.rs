@@ -195,7 +195,11 @@ mod tests {
     #[test]
     fn what_is_written_is_found_and_read() {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options { project: "p".into(), allow_external_targets: false };
+        let options = Options {
+            project: "p".into(),
+            allow_external_targets: false,
+            bigquery: crate::bigquery::Settings::default(),
+        };
         let sandbox = Sandbox::open(dir.path(), options).unwrap();
         let draft = json!({ "name": "bkt", "location": "europe-west1" });
         buckets::create(&sandbox, "p", draft.as_object().unwrap()).unwrap();

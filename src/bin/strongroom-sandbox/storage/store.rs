@@ -469,7 +469,11 @@ mod tests {
 
     fn sandbox(bucket: Value) -> (tempfile::TempDir, Arc<Sandbox>) {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options { project: "p".into(), allow_external_targets: false };
+        let options = Options {
+            project: "p".into(),
+            allow_external_targets: false,
+            bigquery: crate::bigquery::Settings::default(),
+        };
         let sandbox = Sandbox::open(dir.path(), options).unwrap();
         buckets::create(&sandbox, "p", bucket.as_object().unwrap()).unwrap();
         (dir, sandbox)

@@ -1,9 +1,3 @@
 //! Errors in BigQuery's words.
 
-/// An error as BigQuery reports it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApiError {
-    pub code: u16,
-    pub reason: String,
-    pub message: String,
-}
+pub use crate::core::ApiError;

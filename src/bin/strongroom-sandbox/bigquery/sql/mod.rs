@@ -303,10 +303,6 @@ impl Script {
     /// The statement's error. The script is over then.
     pub async fn next(&mut self, catalog: &Arc<dyn Catalog>) -> Result<Option<Outcome>, ApiError> {
         let _ = (&self.query, catalog);
-        Err(ApiError {
-            code: 400,
-            reason: "invalidQuery".into(),
-            message: "the SQL engine is still being built".into(),
-        })
+        Err(ApiError::new(400, "invalidQuery", "the SQL engine is still being built"))
     }
 }

@@ -1,0 +1,625 @@
+//! Query jobs: the SQL engine computes, this runs its statements one after the other and stores the answer.
+//!
+//! What statements change is applied in `effects`; answers are paged out of the table that holds them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use serde_json::{Map, Value, json};
+
+use super::catalog::{Adhoc, Snapshot};
+use super::datasets::{canonical_location, hidden};
+use super::effects::{Applied, apply};
+use super::http::{Caller, blocking, object, page_token};
+use super::jobs::copy::{Write, may_create};
+use super::jobs::{Context, JobFailure, JobRecord, QueryResult, Success, find, submit};
+use super::names::TableRef;
+use super::registry::{self, Change, TableRecord};
+use super::schema;
+use super::service::{BigQuery, adapt, etag, stored_schema};
+use super::sql::{Catalog, Outcome, Query, Rows, Script};
+use super::tabledata::{format, page, start};
+use super::tables;
+use crate::core::{ApiError, Params};
+
+/// How long the rows of an anonymous answer are kept.
+const ANSWER_MS: i64 = 86_400_000;
+
+fn legacy(query: &Value) -> bool {
+    query["useLegacySql"].as_bool().unwrap_or(true)
+}
+
+/// The engine's query of a `JobConfigurationQuery` (or `QueryRequest`, which has the same members).
+fn query_of(
+    service: &BigQuery,
+    project: &str,
+    caller: &Caller,
+    location: &str,
+    query: &Value,
+) -> Result<Query, ApiError> {
+    let text = query["query"].as_str().unwrap_or_default();
+    if text.trim().is_empty() {
+        return Err(ApiError::required("Required parameter is missing: query"));
+    }
+    let default = &query["defaultDataset"];
+    let default_dataset = default["datasetId"].as_str().filter(|d| !d.is_empty()).map(|d| {
+        let owner = default["projectId"].as_str().filter(|p| !p.is_empty()).unwrap_or(project);
+        (owner.to_owned(), d.to_owned())
+    });
+    Ok(Query {
+        sql: text.to_owned(),
+        project: project.to_owned(),
+        default_dataset,
+        parameters: query["queryParameters"].as_array().cloned().unwrap_or_default(),
+        now_us: service.now_us(),
+        use_legacy_sql: legacy(query),
+        dry_run: false,
+        location: location.to_owned(),
+        user: caller.name(project),
+    })
+}
+
+/// The columns of a view's query.
+///
+/// # Errors
+/// What the engine says of the query.
+pub async fn describe(
+    service: &Arc<BigQuery>,
+    project: &str,
+    dataset: &str,
+    sql: &str,
+    legacy: bool,
+    location: &str,
+) -> Result<Vec<Value>, ApiError> {
+    let caller = Caller::default();
+    let _ = dataset;
+    let query = Query {
+        sql: sql.to_owned(),
+        project: project.to_owned(),
+        now_us: service.now_us(),
+        use_legacy_sql: legacy,
+        dry_run: true,
+        location: location.to_owned(),
+        user: caller.name(project),
+        ..Query::default()
+    };
+    let catalog: Arc<dyn Catalog> = Arc::new(Snapshot::new(service, project, location, &caller));
+    let mut script = Script::new(query)?;
+    let outcome = script.next(&catalog).await?;
+    outcome.map(|o| o.rows.fields).ok_or_else(|| ApiError::new(400, "invalidQuery", "A view needs a query"))
+}
+
+/// Rows of a table that a row access policy lets through.
+///
+/// # Errors
+/// What the engine says of the predicate.
+pub async fn filter_table(
+    service: &Arc<BigQuery>,
+    caller: &Caller,
+    table: &TableRef,
+    schema: &Value,
+    rows: Vec<RecordBatch>,
+    predicate: &str,
+) -> Result<Vec<RecordBatch>, ApiError> {
+    let fields = schema["fields"].as_array().cloned().unwrap_or_default();
+    let wanted = rows.first().map(RecordBatch::schema);
+    let catalog: Arc<dyn Catalog> = Arc::new(Adhoc { fields, batches: Arc::new(rows) });
+    let TableRef { project, dataset, table } = table;
+    let query = Query {
+        sql: format!("SELECT * FROM `{project}`.`{dataset}`.`{table}` WHERE {predicate}"),
+        project: project.clone(),
+        now_us: service.now_us(),
+        user: caller.name(project),
+        ..Query::default()
+    };
+    let mut script = Script::new(query)?;
+    let outcome = script.next(&catalog).await?;
+    let rows = outcome.map(|o| o.rows.batches).unwrap_or_default();
+    match wanted {
+        Some(wanted) => rows.iter().map(|b| adapt(b, &wanted)).collect(),
+        None => Ok(vec![]),
+    }
+}
+
+/// Where a query runs that does not say: with its default dataset, or the first dataset that its text names.
+///
+/// # Errors
+/// When the database fails.
+pub fn infer_location(service: &BigQuery, project: &str, query: &Value) -> Result<String, ApiError> {
+    let destination = query["destinationTable"]["datasetId"].as_str();
+    for id in [query["defaultDataset"]["datasetId"].as_str(), destination].into_iter().flatten() {
+        if let Some(record) = registry::dataset(&service.sandbox.db, project, id)? {
+            return Ok(canonical_location(record.location()));
+        }
+    }
+    let text = query["query"].as_str().unwrap_or_default().to_lowercase().replace('`', "");
+    let mut best: Option<(usize, String)> = None;
+    for (_, id, record) in registry::all_datasets(&service.sandbox.db)? {
+        let needle = format!("{}.", id.to_lowercase());
+        let found = text
+            .match_indices(&needle)
+            .map(|(i, _)| i)
+            .find(|i| text[..*i].chars().next_back().is_none_or(|c| !(c.is_alphanumeric() || c == '_')));
+        if let Some(at) = found.filter(|at| best.as_ref().is_none_or(|(b, _)| at < b)) {
+            best = Some((at, canonical_location(record.location())));
+        }
+    }
+    if let Some(region) = text.split("region-").nth(1) {
+        let name: String = region.chars().take_while(|c| c.is_alphanumeric() || *c == '-').collect();
+        return Ok(best.map_or_else(|| canonical_location(&name), |(_, l)| l));
+    }
+    Ok(best.map_or_else(|| "US".to_owned(), |(_, l)| l))
+}
+
+/// Answers a dry run: a job resource that was never stored.
+///
+/// # Errors
+/// What the engine says of the query.
+pub async fn dry_run(
+    service: &Arc<BigQuery>,
+    project: &str,
+    caller: &Caller,
+    body: &Map<String, Value>,
+) -> Result<Value, ApiError> {
+    let mut configuration = body.get("configuration").cloned().unwrap_or_default();
+    configuration["jobType"] = json!("QUERY");
+    let config = configuration["query"].clone();
+    let told = body.get("jobReference").and_then(|r| r["location"].as_str()).filter(|l| !l.is_empty());
+    let location = match told {
+        Some(location) => canonical_location(location),
+        None => infer_location(service, project, &config)?,
+    };
+    let (statistics, bytes) = plan(service, project, caller, &location, &config).await?;
+    let now = service.now_ms().to_string();
+    Ok(json!({
+        "kind": "bigquery#job",
+        "etag": etag(&statistics),
+        "id": format!("{project}:{location}."),
+        "selfLink": service.self_link(&format!("{project}/jobs/?location={location}")),
+        "user_email": caller.name(project),
+        "configuration": configuration,
+        "jobReference": {"projectId": project, "location": location},
+        "statistics": {"creationTime": now, "totalBytesProcessed": bytes.to_string(), "query": statistics},
+        "status": {"state": "DONE"},
+    }))
+}
+
+/// The statistics of a query that is only planned, and how many bytes it would read.
+async fn plan(
+    service: &Arc<BigQuery>,
+    project: &str,
+    caller: &Caller,
+    location: &str,
+    config: &Value,
+) -> Result<(Value, i64), ApiError> {
+    let query = Query { dry_run: true, ..query_of(service, project, caller, location, config)? };
+    let catalog: Arc<dyn Catalog> = Arc::new(Snapshot::new(service, project, location, caller));
+    let mut script = Script::new(query)?;
+    let many = script.statement_count() > 1;
+    // Later statements of a script may need what earlier ones would have made: only the first can be planned.
+    let outcome = script.next(&catalog).await?.ok_or_else(|| ApiError::new(400, "invalidQuery", "Empty query"))?;
+    let mut statistics = json!({
+        "totalBytesProcessed": outcome.bytes_processed.to_string(),
+        "totalBytesBilled": "0",
+        "cacheHit": false,
+        "statementType": if many { "SCRIPT" } else { outcome.statement_type },
+        "totalBytesProcessedAccuracy": "PRECISE",
+    });
+    if !outcome.rows.fields.is_empty() {
+        statistics["schema"] = json!({"fields": outcome.rows.fields});
+    }
+    if !outcome.referenced.is_empty() {
+        statistics["referencedTables"] = references(&outcome);
+    }
+    Ok((statistics, outcome.bytes_processed))
+}
+
+fn references(outcome: &Outcome) -> Value {
+    outcome
+        .referenced
+        .iter()
+        .map(|t| json!({"projectId": t.project, "datasetId": t.dataset, "tableId": t.table}))
+        .collect()
+}
+
+/// Runs the job.
+///
+/// # Errors
+/// How the job failed.
+pub async fn run(context: Context) -> Result<Success, JobFailure> {
+    let service = &context.service;
+    let config = context.configuration["query"].clone();
+    let query = query_of(service, &context.project, &context.caller, &context.location, &config)?;
+    // DML jobs take turns, as they do per table in BigQuery; all else runs beside them.
+    let words = query.sql.to_lowercase();
+    let writes = ["insert", "update", "delete", "merge", "truncate", "alter"].iter().any(|w| words.contains(w));
+    let _turn = if writes { Some(service.dml.lock().await) } else { None };
+    let catalog = Arc::new(Snapshot::new(service, &context.project, &context.location, &context.caller));
+    let shared: Arc<dyn Catalog> = catalog.clone();
+    let mut script = Script::new(query)?;
+    let many = script.statement_count() > 1;
+    let mut answer: Option<Rows> = None;
+    let mut applied = Applied::default();
+    let mut bytes = 0_i64;
+    let mut last: Option<Outcome> = None;
+    loop {
+        context.check()?;
+        let Some(mut outcome) = script.next(&shared).await? else { break };
+        context.check()?;
+        bytes += outcome.bytes_processed;
+        let effect = std::mem::replace(&mut outcome.effect, super::sql::Effect::None);
+        if outcome.statement_type == "SELECT" {
+            answer = Some(outcome.rows.clone());
+        }
+        applied = apply(&context, &catalog, outcome.statement_type, effect).await?;
+        last = Some(outcome);
+    }
+    let Some(last) = last else {
+        return Err(ApiError::new(400, "invalidQuery", "The query has no statement").into());
+    };
+    let mut configuration = context.configuration.clone();
+    let result = match answer {
+        Some(rows) => {
+            let (table, version_us) = store_answer(&context, &config, &rows).await?;
+            configuration["query"]["destinationTable"] = table.json();
+            QueryResult {
+                total_rows: rows.row_count() as u64,
+                fields: rows.fields,
+                table: Some(table),
+                affected: None,
+                version_us,
+            }
+        }
+        None => {
+            if let Some(target) = &applied.ddl_target {
+                configuration["query"]["destinationTable"] = target.clone();
+            }
+            QueryResult {
+                affected: applied.affected.map(|a| a.inserted + a.updated + a.deleted),
+                ..QueryResult::default()
+            }
+        }
+    };
+    let statistics = statistics(&last, many, bytes, &applied, &result);
+    Ok(Success { statistics, result: Some(result), warnings: vec![], configuration: Some(configuration) })
+}
+
+fn statistics(last: &Outcome, many: bool, bytes: i64, applied: &Applied, result: &QueryResult) -> Map<String, Value> {
+    let mut query = json!({
+        "totalBytesProcessed": bytes.to_string(),
+        "totalBytesBilled": bytes.to_string(),
+        "billingTier": 1,
+        "totalSlotMs": "1",
+        "cacheHit": false,
+        "statementType": if many { "SCRIPT" } else { last.statement_type },
+        "totalPartitionsProcessed": "0",
+    });
+    if !last.referenced.is_empty() {
+        query["referencedTables"] = references(last);
+    }
+    if !result.fields.is_empty() {
+        query["schema"] = json!({"fields": result.fields});
+    }
+    if let Some(affected) = applied.affected {
+        query["numDmlAffectedRows"] = json!((affected.inserted + affected.updated + affected.deleted).to_string());
+        query["dmlStats"] = json!({"insertedRowCount": affected.inserted.to_string(),
+            "updatedRowCount": affected.updated.to_string(), "deletedRowCount": affected.deleted.to_string()});
+    }
+    for (key, value) in &applied.statistics {
+        query[key] = value.clone();
+    }
+    if let Some(target) = &applied.ddl_target {
+        query["ddlTargetTable"] = target.clone();
+    }
+    if let Some(operation) = applied.ddl_operation {
+        query["ddlOperationPerformed"] = json!(operation);
+    }
+    let mut out = Map::new();
+    out.insert("totalBytesProcessed".into(), json!(bytes.to_string()));
+    out.insert("query".into(), query);
+    out
+}
+
+/// Puts the rows of an answer where the job wants them, or into an anonymous table.
+async fn store_answer(context: &Context, config: &Value, rows: &Rows) -> Result<(TableRef, i64), ApiError> {
+    let (context, config, rows) = (context.clone(), config.clone(), rows.clone());
+    let service = context.service.clone();
+    blocking(&service, move |service| {
+        let schema_json = schema::canonical(&json!({"fields": rows.fields}));
+        match config.get("destinationTable").filter(|t| t["tableId"].as_str().is_some_and(|t| !t.is_empty())) {
+            None => {
+                let dataset = hidden(service, &context.project, &context.location)?;
+                let name = format!("anon{}", context.job_id.replace('-', "_"));
+                let table = TableRef::new(&context.project, &dataset, &name.chars().take(1000).collect::<String>());
+                let mut resource = Map::new();
+                resource.insert("schema".into(), schema_json);
+                resource.insert("expirationTime".into(), json!((service.now_ms() + ANSWER_MS).to_string()));
+                let version = put_new(service, &table, resource, &rows, true)?;
+                Ok((table, version))
+            }
+            Some(reference) => to_destination(service, &context, &config, reference, schema_json, &rows),
+        }
+    })
+    .await
+}
+
+/// Rows of the engine in the columns that a table stores.
+pub fn stored(schema_json: &Value, rows: &Rows, ingestion: bool) -> Result<Vec<RecordBatch>, ApiError> {
+    let wanted = stored_schema(&schema::parse(schema_json)?, ingestion);
+    rows.batches.iter().map(|b| by_position(b, &wanted)).collect()
+}
+
+/// The engine's columns come in the order of the schema, whatever they are called.
+fn by_position(batch: &RecordBatch, wanted: &arrow::datatypes::SchemaRef) -> Result<RecordBatch, ApiError> {
+    if batch.num_columns() != wanted.fields().len() {
+        return adapt(batch, wanted);
+    }
+    let named: Vec<_> = batch
+        .schema()
+        .fields()
+        .iter()
+        .zip(wanted.fields())
+        .map(|(f, w)| f.as_ref().clone().with_name(w.name()))
+        .collect();
+    let schema = Arc::new(arrow::datatypes::Schema::new(named));
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    let batch = RecordBatch::try_new_with_options(schema, batch.columns().to_vec(), &options)
+        .map_err(|e| ApiError::internal(e.to_string()))?;
+    adapt(&batch, wanted)
+}
+
+/// Makes a table with rows; with `replace` in the place of one of that name.
+///
+/// # Errors
+/// `duplicate` when it exists and is not to be replaced.
+pub fn put_new(
+    service: &BigQuery,
+    table: &TableRef,
+    resource: Map<String, Value>,
+    rows: &Rows,
+    replace: bool,
+) -> Result<i64, ApiError> {
+    let layout = super::service::partitioning(&resource)?;
+    let ingestion = layout.as_ref().is_some_and(super::partition::Partitioning::is_ingestion_time);
+    let schema_json = resource.get("schema").cloned().unwrap_or_else(|| json!({"fields": []}));
+    let mut batches = stored(&schema_json, rows, ingestion)?;
+    let wanted = stored_schema(&schema::parse(&schema_json)?, ingestion);
+    if let (true, Some(super::partition::Partitioning::Time { unit, .. })) = (ingestion, &layout) {
+        let key = super::partition::Key::Bucket(unit.floor(service.now_us()));
+        batches = super::jobs::load::stamp(batches, &wanted, key)?;
+    }
+    if let Some(layout) = &layout {
+        super::jobs::load::check_partition_count(layout, &batches)?;
+    }
+    let files = service.write_rows(&wanted, &batches)?;
+    let now_us = service.sandbox.clock.unique_us();
+    registry::change_table(&service.sandbox.db, table, service.now_ms(), |before| {
+        if before.is_some() && !replace {
+            return Err(ApiError::duplicate(format!("Already Exists: Table {table}")));
+        }
+        let mut record = TableRecord::new(resource, now_us);
+        record.commit(now_us + 1, true, files, None);
+        let version = record.version_us();
+        Ok(Change::Put(Box::new(record), version))
+    })
+}
+
+fn to_destination(
+    service: &BigQuery,
+    context: &Context,
+    config: &Value,
+    reference: &Value,
+    schema_json: Value,
+    rows: &Rows,
+) -> Result<(TableRef, i64), ApiError> {
+    let target = TableRef::from_json(reference, &context.project, "destinationTable")?;
+    let table = target.table.clone();
+    let owner = service.dataset(&table.project, &table.dataset)?;
+    let before = service.find_table(&table)?;
+    let write = Write::of(config, Write::Empty)?;
+    let Some(before) = before else {
+        if !may_create(config)? {
+            return Err(ApiError::not_found(format!("Not found: Table {table}")));
+        }
+        let mut resource = Map::new();
+        resource.insert("schema".into(), schema_json);
+        for key in ["timePartitioning", "rangePartitioning", "clustering"] {
+            if let Some(value) = config.get(key) {
+                resource.insert(key.into(), value.clone());
+            }
+        }
+        let resource = tables::prepare(service, &owner, resource)?;
+        let version = put_new(service, &table, resource, rows, false)?;
+        return Ok((table, version));
+    };
+    let load = json!({"destinationTable": reference, "schema": schema_json,
+        "timePartitioning": config["timePartitioning"], "rangePartitioning": config["rangePartitioning"],
+        "clustering": config["clustering"], "schemaUpdateOptions": config["schemaUpdateOptions"]});
+    let batches = stored(&schema_json, rows, false)?;
+    let target = super::jobs::load::Target { table: target, owner, before: Some(before), write };
+    super::jobs::load::commit(service, &load, &target, schema_json, batches)?;
+    let version = service.table(&table)?.version_us();
+    Ok((table, version))
+}
+
+/// `GET queries/{job}`.
+pub async fn results(
+    State(service): State<Arc<BigQuery>>,
+    Path((project, id)): Path<(String, String)>,
+    params: Params,
+) -> Result<Json<Value>, ApiError> {
+    let record = find(&service, &project, &id, params.get("location"))?;
+    if record.kind() != "QUERY" {
+        return Err(ApiError::invalid(format!("Job {} is not a query job", record.full_id())));
+    }
+    let limit = params.number("timeoutMs")?.map_or(10_000, |ms| u64::try_from(ms).unwrap_or(0)).min(200_000);
+    if !record.is_done() {
+        service.board.wait(&record, Duration::from_millis(limit)).await;
+    }
+    let record = find(&service, &project, &id, Some(&record.location))?;
+    let from = start(&params)?;
+    let size = params.number("maxResults")?.map_or(100_000, |n| usize::try_from(n).unwrap_or(0));
+    answer(&service, &record, from, size, format(&params), "bigquery#getQueryResultsResponse").await.map(Json)
+}
+
+async fn answer(
+    service: &Arc<BigQuery>,
+    record: &JobRecord,
+    from: usize,
+    size: usize,
+    cells: super::cells::CellFormat,
+    kind: &str,
+) -> Result<Value, ApiError> {
+    let mut out = json!({
+        "kind": kind,
+        "etag": etag(&json!([record.id, record.state, from])),
+        "jobReference": {"projectId": record.project, "jobId": record.id, "location": record.location},
+        "jobComplete": record.is_done(),
+    });
+    if !record.is_done() {
+        return Ok(out);
+    }
+    if let Some(error) = record.http_error() {
+        return Err(error);
+    }
+    if !record.errors.is_empty() {
+        out["errors"] = json!(record.errors);
+    }
+    let result = record.result.clone().unwrap_or_default();
+    out["totalBytesProcessed"] = record.statistics.get("totalBytesProcessed").cloned().unwrap_or(json!("0"));
+    out["cacheHit"] = json!(false);
+    if let Some(affected) = result.affected {
+        out["numDmlAffectedRows"] = json!(affected.to_string());
+    }
+    out["totalRows"] = json!(result.total_rows.to_string());
+    if !result.fields.is_empty() || result.table.is_some() {
+        out["schema"] = schema::canonical(&json!({"fields": result.fields}));
+    }
+    let Some(table) = result.table.clone() else { return Ok(out) };
+    if size > 0 || from > 0 {
+        let page = blocking(service, move |s| {
+            let stored = s.table(&table)?;
+            let moment = stored.moment(result.version_us).filter(|_| stored.created_ms * 1000 <= result.version_us);
+            let moment = moment.ok_or_else(|| ApiError::not_found(format!("Not found: Table {table}")))?;
+            let batches = s.rows(&moment, false)?;
+            Ok(page(&batches, from, size, cells))
+        })
+        .await?;
+        if let Some(next) = page.next {
+            out["pageToken"] = json!(page_token(&next.to_string()));
+        }
+        if !page.rows.is_empty() {
+            out["rows"] = json!(page.rows);
+        }
+    } else if result.total_rows > 0 {
+        out["pageToken"] = json!(page_token("0"));
+    }
+    Ok(out)
+}
+
+/// `POST queries`.
+pub async fn query(
+    State(service): State<Arc<BigQuery>>,
+    Path(project): Path<String>,
+    caller: Caller,
+    body: Bytes,
+) -> Result<Json<Value>, ApiError> {
+    let request = object(&body)?;
+    let all = Value::Object(request.clone());
+    let told = all["location"].as_str().filter(|l| !l.is_empty()).map(canonical_location);
+    let location = match told {
+        Some(location) => location,
+        None => infer_location(&service, &project, &all)?,
+    };
+    if all["dryRun"].as_bool().unwrap_or(false) {
+        let (statistics, bytes) = plan(&service, &project, &caller, &location, &all).await?;
+        let mut out = json!({"kind": "bigquery#queryResponse", "jobReference": {"projectId": project, "location": location},
+            "totalRows": "0", "totalBytesProcessed": bytes.to_string(), "jobComplete": true, "cacheHit": false});
+        if let Some(schema) = statistics.get("schema") {
+            out["schema"] = schema.clone();
+        }
+        return Ok(Json(out));
+    }
+    let record = match repeated(&service, &project, &all)? {
+        Some(record) => record,
+        None => {
+            let record = submit(&service, &project, &caller, as_job(&request, &location), None)?;
+            remember(&service, &project, &all, &record)?;
+            record
+        }
+    };
+    let limit = schema::int(&all["timeoutMs"]).and_then(|ms| u64::try_from(ms).ok()).unwrap_or(10_000).min(200_000);
+    service.board.wait(&record, Duration::from_millis(limit)).await;
+    let record = find(&service, &project, &record.id, Some(&record.location))?;
+    let size = schema::int(&all["maxResults"]).and_then(|n| usize::try_from(n).ok()).unwrap_or(100_000);
+    let options = &all["formatOptions"];
+    let cells = super::cells::CellFormat {
+        int64_timestamp: options["useInt64Timestamp"].as_bool().unwrap_or(false)
+            || options["timestampOutputFormat"] == "INT64",
+        iso_timestamp: options["timestampOutputFormat"] == "ISO8601_STRING",
+    };
+    let mut out = answer(&service, &record, 0, size, cells, "bigquery#queryResponse").await?;
+    out["location"] = json!(record.location);
+    out["creationTime"] = json!(record.created_ms.to_string());
+    if let (Some(started), Some(ended)) = (record.started_ms, record.ended_ms) {
+        out["startTime"] = json!(started.to_string());
+        out["endTime"] = json!(ended.to_string());
+    }
+    Ok(Json(out))
+}
+
+fn as_job(request: &Map<String, Value>, location: &str) -> Map<String, Value> {
+    let mut query = Map::new();
+    for key in [
+        "query",
+        "defaultDataset",
+        "useLegacySql",
+        "useQueryCache",
+        "parameterMode",
+        "queryParameters",
+        "maximumBytesBilled",
+        "createSession",
+        "connectionProperties",
+        "destinationEncryptionConfiguration",
+        "continuous",
+        "writeIncrementalResults",
+    ] {
+        if let Some(value) = request.get(key) {
+            query.insert(key.into(), value.clone());
+        }
+    }
+    let mut configuration = json!({ "query": query });
+    for key in ["labels", "jobTimeoutMs", "maxSlots", "reservation"] {
+        if let Some(value) = request.get(key) {
+            configuration[key] = value.clone();
+        }
+    }
+    let mut body = Map::new();
+    body.insert("jobReference".into(), json!({ "location": location }));
+    body.insert("configuration".into(), configuration);
+    body
+}
+
+const REQUESTS: &str = "bq.requests";
+/// How long a `requestId` names the same job.
+const REQUEST_MS: i64 = 15 * 60_000;
+
+fn repeated(service: &BigQuery, project: &str, request: &Value) -> Result<Option<JobRecord>, ApiError> {
+    let Some(id) = request["requestId"].as_str().filter(|id| !id.is_empty()) else { return Ok(None) };
+    let Some(known) = service.sandbox.db.get(REQUESTS, &format!("{project}/{id}"))? else { return Ok(None) };
+    let fresh = known["ms"].as_i64().is_some_and(|ms| ms > service.now_ms() - REQUEST_MS);
+    match (known["job"].as_str(), known["location"].as_str()) {
+        (Some(job), Some(location)) if fresh => find(service, project, job, Some(location)).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn remember(service: &BigQuery, project: &str, request: &Value, record: &JobRecord) -> Result<(), ApiError> {
+    let Some(id) = request["requestId"].as_str().filter(|id| !id.is_empty()) else { return Ok(()) };
+    let value = json!({"job": record.id, "location": record.location, "ms": record.created_ms});
+    service.sandbox.db.put(REQUESTS, &format!("{project}/{id}"), &value)
+}
