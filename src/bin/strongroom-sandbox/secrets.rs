@@ -371,7 +371,11 @@ mod tests {
     #[test]
     fn versions_are_added_accessed_and_destroyed() {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options { project: "p".into(), allow_external_targets: false };
+        let options = Options {
+            project: "p".into(),
+            allow_external_targets: false,
+            bigquery: crate::bigquery::Settings::default(),
+        };
         let sandbox = Sandbox::open(dir.path(), options).unwrap();
         let call = |method: Method, rest: &[&str], query: &str, body: Value| {
             route(&sandbox, &method, "projects/p", rest, &Params::parse(Some(query)), &body)

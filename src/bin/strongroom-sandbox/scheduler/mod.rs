@@ -323,7 +323,11 @@ mod tests {
     #[test]
     fn jobs_go_through_their_states() {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options { project: "p".into(), allow_external_targets: false };
+        let options = Options {
+            project: "p".into(),
+            allow_external_targets: false,
+            bigquery: crate::bigquery::Settings::default(),
+        };
         let sandbox = Sandbox::open(dir.path(), options).unwrap();
         let now = crate::core::clock::parse_rfc3339_us("2026-11-21T03:00:00Z").unwrap();
         sandbox.set_clock_us(now).unwrap();

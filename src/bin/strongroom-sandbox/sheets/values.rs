@@ -467,7 +467,11 @@ mod tests {
 
     fn sandbox() -> (tempfile::TempDir, std::sync::Arc<Sandbox>) {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options { project: "p".into(), allow_external_targets: false };
+        let options = Options {
+            project: "p".into(),
+            allow_external_targets: false,
+            bigquery: crate::bigquery::Settings::default(),
+        };
         let sandbox = Sandbox::open(dir.path(), options).unwrap();
         let grid = json!({ "rowCount": 20, "columnCount": 5 });
         let body =
