@@ -129,9 +129,10 @@ impl Work<'_> {
         saga.step("prepare", self.prepare()).await?;
         saga.step("arm_resume", self.arm_resume()).await?;
         let paused_at = self.context.now();
-        saga.step("pause", self.pause()).await?;
-        let fresh = saga.step("drain", self.drain()).await?;
-        let (cut_at, snapshots) = saga.step("snapshot", self.snapshot()).await?;
+        let latest = tokio::time::Instant::now() + self.plan.resume_within.as_duration();
+        saga.step("pause", self.in_time(latest, self.pause())).await?;
+        let fresh = saga.step("drain", self.in_time(latest, self.drain())).await?;
+        let (cut_at, snapshots) = saga.step("snapshot", self.in_time(latest, self.snapshot())).await?;
         saga.step("resume", self.resume()).await?;
         let resumed_at = self.context.now();
 
@@ -204,6 +205,21 @@ impl Work<'_> {
         let observed: BTreeMap<&str, Option<&str>> =
             self.facts.ingestion.iter().map(|job| (job.job.as_str(), job.state.as_deref())).collect();
         Ok(Done::new(()).output(json!({"observed": observed})).undo(undo.to_value()))
+    }
+
+    /// Bounds what is done while ingestion stands still.
+    async fn in_time<T>(
+        &self,
+        latest: tokio::time::Instant,
+        work: impl Future<Output = Result<T, JobError>>,
+    ) -> Result<T, JobError> {
+        tokio::time::timeout_at(latest, work).await.unwrap_or_else(|_| {
+            let message = format!(
+                "ingestion would have been paused for more than {}; hint: raise ingestion.resume_within",
+                self.plan.resume_within
+            );
+            Err(Failure::Precondition { object: self.plan.name.to_string(), message }.into())
+        })
     }
 
     async fn pause(&self) -> Result<Done<()>, JobError> {

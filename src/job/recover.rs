@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::run::{self, Undo};
 use super::{Context, JobError};
 use crate::catalog::{self, Lease, LeaseError, OpenRun, StoreJournal};
+use crate::ingestion;
 use crate::saga::Saga;
 
 /// An open run, and what became of it.
@@ -67,6 +68,22 @@ pub async fn run(context: &Context) -> Result<Vec<Recovered>, JobError> {
     let outcome = with_lease(context, lease.generation()).await;
     lease.release(context.home.as_ref(), context.now()).await.ok();
     outcome
+}
+
+/// Resumes ingestion that a run has paused for longer than it said, though it holds the lease: it hangs.
+async fn resume_overdue(context: &Context) -> Result<Vec<Recovered>, JobError> {
+    let mut resumed = Vec::new();
+    for open in catalog::open_runs(context.home.as_ref()).await? {
+        for (_, undo) in open.log.pending_undos() {
+            if let Ok(Undo::ResumeIngestion { jobs, not_later_than }) = serde_json::from_value(undo)
+                && not_later_than < context.now()
+            {
+                ingestion::resume(&context.google, &jobs).await?;
+                resumed.push(Recovered { undo: vec![format!("resume {}", jobs.join(", "))], ..describe(&open) });
+            }
+        }
+    }
+    Ok(resumed)
 }
 
 /// Does so at the start of another job, which is no reason for that job to fail.

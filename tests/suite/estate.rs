@@ -181,7 +181,8 @@ impl Estate {
     }
 
     pub fn sheet(&self) -> Value {
-        self.get(&format!("/v4/spreadsheets/{SHEET}/values/mappings?valueRenderOption=UNFORMATTED_VALUE"))["values"].clone()
+        self.get(&format!("/v4/spreadsheets/{SHEET}/values/mappings?valueRenderOption=UNFORMATTED_VALUE"))["values"]
+            .clone()
     }
 
     pub fn job_state(&self, job: &str) -> String {

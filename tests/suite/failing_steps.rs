@@ -32,7 +32,11 @@ fn ingestion_is_resumed_when_any_step_fails() {
         assert_eq!(run.code, 14, "{step}: {run:?}");
         assert!(run.stderr.contains(&format!("'{step}'")), "{step}: {run:?}");
         estate.endpoint = None;
-        assert_eq!((estate.job_state(JOB).as_str(), estate.job_state(PAUSED_JOB).as_str()), ("ENABLED", "PAUSED"), "{step}");
+        assert_eq!(
+            (estate.job_state(JOB).as_str(), estate.job_state(PAUSED_JOB).as_str()),
+            ("ENABLED", "PAUSED"),
+            "{step}"
+        );
         assert_eq!(estate.json(&["list"])["backups"], json!([]), "{step}");
         // What was done was taken back: no snapshots, no files, no open run.
         assert_eq!(estate.json(&["recover", "--dry-run"]), json!([]), "{step}");

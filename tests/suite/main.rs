@@ -1,7 +1,10 @@
 //! All integration tests in one binary: one link instead of many.
 
+mod estate;
+mod failing_steps;
 mod floors;
 mod google;
 mod google_faults;
+mod main_job;
 mod proxy;
 mod sandbox;

@@ -15,8 +15,12 @@ fn everything_that_was_lost_comes_back() {
     for tier in ["daily", "weekly", "monthly"] {
         let manifest = estate.json(&["backup", "--tier", tier]);
         assert_eq!(manifest["tier"], tier);
-        let formats: Vec<&str> =
-            manifest["sources"][0]["tables"].as_array().unwrap().iter().map(|t| t["format"].as_str().unwrap()).collect();
+        let formats: Vec<&str> = manifest["sources"][0]["tables"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|t| t["format"].as_str().unwrap())
+            .collect();
         let expected = if tier == "monthly" { "parquet" } else { "avro" };
         assert!(formats.contains(&expected), "{tier}: {formats:?}");
     }
@@ -104,7 +108,10 @@ fn a_restore_never_goes_over_data_unasked() {
     let mark = estate.mark();
     let refused = estate.strongroom(&["restore"]);
     assert_eq!(refused.code, 4, "{refused:?}");
-    assert!(refused.stderr.contains("never overwrites data unasked") && refused.stderr.contains("--replace"), "{refused:?}");
+    assert!(
+        refused.stderr.contains("never overwrites data unasked") && refused.stderr.contains("--replace"),
+        "{refused:?}"
+    );
     assert!(estate.requests(mark).iter().all(|request| request["mutating"] == false));
 
     // Beside it: the source is left alone, ingestion too.
@@ -138,7 +145,11 @@ fn a_restore_never_goes_over_data_unasked() {
     assert_eq!(restored["differences"], json!([]));
     assert_eq!(estate.contents(DATASET), before);
     let snapshots = estate.contents("ai_usage_analytics_snapshots");
-    assert!(snapshots.keys().any(|name| name.starts_with("dim_api_key_user_before_restore_")), "{:?}", snapshots.keys());
+    assert!(
+        snapshots.keys().any(|name| name.starts_with("dim_api_key_user_before_restore_")),
+        "{:?}",
+        snapshots.keys()
+    );
 
     let unknown = estate.strongroom(&["restore", "--table", "nothing_like_it", "--replace"]);
     assert_eq!(unknown.code, 4, "{unknown:?}");
@@ -168,7 +179,8 @@ fn the_pause_is_short() {
             request["name"] == "bigquery.jobs.insert" && request["body"]["configuration"][kind].is_object()
         }
     };
-    let ends_with = |end: &'static str| move |r: &Value| r["method"] == "POST" && r["path"].as_str().unwrap().ends_with(end);
+    let ends_with =
+        |end: &'static str| move |r: &Value| r["method"] == "POST" && r["path"].as_str().unwrap().ends_with(end);
     let (pause, resume) = (at(&ends_with(":pause")), at(&ends_with(":resume")));
     let (snapshots, extracts) = (at(&job("copy")), at(&job("extract")));
     assert_eq!((pause.len(), resume.len(), snapshots.len()), (1, 1, 205), "one job runs, one was paused already");
@@ -178,8 +190,14 @@ fn the_pause_is_short() {
     let between = requests.iter().filter(|r| (pause[0] + 1..resume[0]).contains(&r["sequence"].as_u64().unwrap()));
     for request in between {
         let name = request["name"].as_str().unwrap_or_default();
-        let allowed = ["bigquery.tables.get", "bigquery.jobs.list", "bigquery.jobs.insert", "bigquery.jobs.get",
-            "bigquery.jobs.query", "bigquery.jobs.getQueryResults"];
+        let allowed = [
+            "bigquery.tables.get",
+            "bigquery.jobs.list",
+            "bigquery.jobs.insert",
+            "bigquery.jobs.get",
+            "bigquery.jobs.query",
+            "bigquery.jobs.getQueryResults",
+        ];
         // The journal and the lease's renewal are written all along.
         let own = request["path"].as_str().unwrap_or_default().contains("/o") && name.starts_with("storage.objects");
         assert!(allowed.contains(&name) || own, "{name} while ingestion is paused");
@@ -220,7 +238,12 @@ fn bad_input_gets_one_clear_error_and_changes_nothing() {
             .replace("format = \"parquet\"", "format = \"xml\"")
             .replace("drain_timeout = \"10m\"", "drain_timeout = 10")
     });
-    refused(&estate, &["backup"], 2, &["name:", "datset", "tiers.daily.keep", "tiers.monthly.format", "ingestion.drain_timeout"]);
+    refused(
+        &estate,
+        &["backup"],
+        2,
+        &["name:", "datset", "tiers.daily.keep", "tiers.monthly.format", "ingestion.drain_timeout"],
+    );
     // An unknown table, tab and scheduler job, and a bucket that is not there: all four.
     estate.configure(|text| {
         text.replace("# tables = [\"*\"]  ", "tables = [\"fct_*\", \"no_such_table\"] # ")
@@ -228,7 +251,8 @@ fn bad_input_gets_one_clear_error_and_changes_nothing() {
             .replace("jobs/daily-usage-analytics", "jobs/no-such-job")
             .replace("-daily\"", "-nowhere\"")
     });
-    let missing = ["no_such_table", "no_such_tab", "no-such-job", "demo-project-backup-nowhere: does not exist", "4 things"];
+    let missing =
+        ["no_such_table", "no_such_tab", "no-such-job", "demo-project-backup-nowhere: does not exist", "4 things"];
     refused(&estate, &["backup"], 4, &missing);
     estate.configure(|text| text.replace("dataset = \"ai_usage_analytics\"", "dataset = \"elsewhere\""));
     refused(&estate, &["backup"], 1, &["elsewhere", "not found"]);
@@ -326,7 +350,9 @@ fn ingestion_is_paused_and_resumed_by_hand() {
     let body = json!({"values": [["=1+1", true, 0.1], ["", "é", 1e15]]});
     let (status, answer) = estate.call(Method::PUT, &range, Some(body));
     assert_eq!(status, 200, "{answer}");
-    let typed = |estate: &Estate| estate.get(&format!("/v4/spreadsheets/{SHEET}/values/mappings!A1:J5?valueRenderOption=FORMULA"));
+    let typed = |estate: &Estate| {
+        estate.get(&format!("/v4/spreadsheets/{SHEET}/values/mappings!A1:J5?valueRenderOption=FORMULA"))
+    };
     let (sheet, formulas) = (estate.sheet(), typed(&estate));
     estate.strongroom(&["backup", "--tier", "weekly"]).ok();
     estate.lose_everything();

@@ -15,6 +15,8 @@ pub enum Action {
     Answer(u16, Option<&'static str>),
     /// Cuts the connection before anything is passed on.
     Cut,
+    /// Never answers; nothing is passed on.
+    Stall,
     /// Passes the request on, and cuts the connection instead of answering.
     LoseReply,
     /// Passes only so many bytes of an upload's part on: the service keeps a part of the part.
@@ -93,6 +95,7 @@ async fn forward(State(broken): State<Arc<Broken>>, request: Request) -> Respons
             return response.body(Body::from(text)).expect("an answer");
         }
         Action::Cut => cut(),
+        Action::Stall => std::future::pending::<()>().await,
         Action::Pass | Action::LoseReply | Action::CutBody(_) | Action::TakePart(_) => {}
     }
     let mut headers = parts.headers;
