@@ -8,11 +8,12 @@ use futures::StreamExt;
 
 use crate::codec::digest::Digester;
 use crate::codec::fingerprint::{Hashes, TableFingerprint};
+use crate::codec::stats::TableStats;
 use crate::codec::{CodecError, avro, parquet};
 use crate::config::TableFormat;
 use crate::google::bigquery::QueryResult;
 use crate::model::schema::{Field, FieldType, Mode, Schema};
-use crate::model::{Digests, Failure, Fingerprint, TableId, Totals};
+use crate::model::{ColumnTotals, Digests, Failure, Fingerprint, TableId, Totals};
 use crate::plan::proof;
 use crate::store::Store;
 
@@ -24,15 +25,27 @@ pub(super) struct TableReader {
 }
 
 /// What is taken from rows as they pass.
-#[derive(Clone, Default)]
 struct Figures {
     row_count: u64,
     fingerprint: TableFingerprint,
+    columns: TableStats,
+}
+
+impl Figures {
+    fn of(schema: &Schema) -> Self {
+        let columns = TableStats::new(&figured(schema));
+        Self { row_count: 0, fingerprint: TableFingerprint::new(), columns }
+    }
+}
+
+/// The columns that have figures, as a schema of their own.
+fn figured(schema: &Schema) -> Schema {
+    Schema::new(proof::figured(schema).cloned().collect())
 }
 
 impl TableReader {
     pub fn new(schema: &Schema, format: TableFormat) -> Self {
-        Self { schema: Arc::new(schema.clone()), format, figures: Figures::default() }
+        Self { schema: Arc::new(schema.clone()), format, figures: Figures::of(schema) }
     }
 
     /// Reads a file whole: its digests and the rows in it.
@@ -57,9 +70,10 @@ impl TableReader {
         let figures = tokio::task::spawn_blocking(move || figures(file, &schema, format))
             .await
             .map_err(|error| Failure::Corrupt { object: object.clone(), message: error.to_string() })?
-            .map_err(|error| Failure::Corrupt { object, message: error.to_string() })?;
+            .map_err(|error| corrupt(&object, &error))?;
         self.figures.row_count += figures.row_count;
         self.figures.fingerprint.merge(&figures.fingerprint);
+        self.figures.columns.merge(&figures.columns).map_err(|error| corrupt(&object, &error))?;
         Ok((digester.finish(), figures.row_count))
     }
 
@@ -67,23 +81,39 @@ impl TableReader {
     pub fn finish(self) -> Totals {
         let Hashes { xor, sum, .. } = self.figures.fingerprint.total();
         let fingerprint = proof::fingerprinted(&self.schema).is_some().then_some(Fingerprint { xor, sum });
-        Totals { row_count: self.figures.row_count, fingerprint, columns: vec![] }
+        let columns = self.figures.columns.columns.iter().map(|column| ColumnTotals {
+            name: column.column.clone(),
+            kind: column.kind.sql_name().into(),
+            null_count: column.nulls,
+            sum: column.sum(),
+            min: column.min(),
+            max: column.max(),
+        });
+        Totals { row_count: self.figures.row_count, fingerprint, columns: columns.collect() }
     }
 }
 
+fn corrupt(object: &str, error: &CodecError) -> Failure {
+    Failure::Corrupt { object: object.into(), message: error.to_string() }
+}
+
 fn figures(file: std::fs::File, schema: &Schema, format: TableFormat) -> Result<Figures, CodecError> {
-    let mut figures = Figures::default();
-    let columns = proof::fingerprinted(schema);
+    let mut figures = Figures::of(schema);
+    let fingerprinted = proof::fingerprinted(schema);
+    let figured_schema = figured(schema);
+    let figured: Vec<usize> = proof::figured(schema)
+        .filter_map(|figured| schema.fields.iter().position(|field| field.name == figured.name))
+        .collect();
+    let project = |batch: &RecordBatch, columns: &[usize]| {
+        batch.project(columns).map_err(|error| CodecError::Schema { column: String::new(), message: error.to_string() })
+    };
     let mut take = |batch: Result<RecordBatch, CodecError>| -> Result<(), CodecError> {
         let batch = batch?;
         figures.row_count += batch.num_rows() as u64;
-        if let Some(columns) = &columns {
-            let projected = batch
-                .project(columns)
-                .map_err(|error| CodecError::Schema { column: String::new(), message: error.to_string() })?;
-            figures.fingerprint.add(&projected)?;
+        if let Some(columns) = &fingerprinted {
+            figures.fingerprint.add(&project(&batch, columns)?)?;
         }
-        Ok(())
+        figures.columns.add(&project(&batch, &figured)?, &figured_schema)
     };
     match format {
         TableFormat::Avro => avro::Reader::new(BufReader::new(file), schema)?.try_for_each(&mut take)?,

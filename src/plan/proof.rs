@@ -2,6 +2,7 @@
 //!
 //! One scan for everything, since BigQuery bills the scan.
 
+use crate::codec::value;
 use crate::model::schema::{Field, FieldType, Mode, Schema};
 use crate::model::{ColumnTotals, Fingerprint, TableId, Totals};
 
@@ -55,10 +56,16 @@ pub fn sql(table: &TableId, schema: &Schema) -> String {
     for (i, field) in figured(schema).enumerate() {
         inner.push(format!("t.{} AS c{i}", quoted(&field.name)));
         outer.push(format!("COUNTIF(c{i} IS NULL) AS nulls_{i}"));
-        // Instants as whole microseconds: their text depends on the session's time zone.
-        let (from, to) = if field.kind == FieldType::Timestamp { ("UNIX_MICROS(", ")") } else { ("", "") };
-        outer.push(format!("CAST({from}MIN(c{i}){to} AS STRING) AS min_{i}"));
-        outer.push(format!("CAST({from}MAX(c{i}){to} AS STRING) AS max_{i}"));
+        for end in ["MIN", "MAX"] {
+            let value = match field.kind {
+                // Whole microseconds: the text of an instant depends on the session's time zone.
+                FieldType::Timestamp => format!("UNIX_MICROS({end}(c{i}))"),
+                // NaN is neither least nor greatest.
+                FieldType::Float64 => format!("{end}(IF(IS_NAN(c{i}), NULL, c{i}))"),
+                _ => format!("{end}(c{i})"),
+            };
+            outer.push(format!("CAST({value} AS STRING) AS {}_{i}", end.to_lowercase()));
+        }
         match field.kind {
             FieldType::Int64 | FieldType::Numeric | FieldType::BigNumeric => {
                 outer.push(format!("CAST(SUM(CAST(c{i} AS BIGNUMERIC)) AS STRING) AS sum_{i}"));
@@ -88,6 +95,16 @@ pub fn read(schema: &Schema, cell: &dyn Fn(&str) -> Option<String>) -> Result<To
         }
         None => None,
     };
+    let end = |which: &str, i: usize, field: &Field| -> Result<Option<String>, String> {
+        let name = format!("{which}_{i}");
+        match cell(&name) {
+            Some(micros) if field.kind == FieldType::Timestamp => {
+                let micros: i64 = micros.parse().map_err(|_| name)?;
+                Ok(Some(value::to_text(|out| value::write_timestamp(micros, out))))
+            }
+            text => Ok(text),
+        }
+    };
     let mut columns = Vec::new();
     for (i, field) in figured(schema).enumerate() {
         let has_sum = !matches!(field.kind, FieldType::Date | FieldType::Timestamp);
@@ -96,8 +113,8 @@ pub fn read(schema: &Schema, cell: &dyn Fn(&str) -> Option<String>) -> Result<To
             kind: field.kind.sql_name().into(),
             null_count: number(&format!("nulls_{i}"))?,
             sum: cell(&format!("sum_{i}")).filter(|_| has_sum),
-            min: cell(&format!("min_{i}")),
-            max: cell(&format!("max_{i}")),
+            min: end("min", i, field)?,
+            max: end("max", i, field)?,
         });
     }
     Ok(Totals { row_count, fingerprint, columns })
