@@ -186,3 +186,63 @@ pub fn files(directory: &std::path::Path) -> Vec<PathBuf> {
     found.sort();
     found
 }
+
+/// Files for other programs to read and compare, one table in every format: `rows.*` below `$STRONGROOM_SAMPLES`.
+#[test]
+#[ignore = "writes files: set STRONGROOM_SAMPLES"]
+fn write_samples() {
+    use super::{avro, csv, ndjson, parquet};
+    let Some(directory) = std::env::var_os("STRONGROOM_SAMPLES").map(PathBuf::from) else { return };
+    let put = |name: &str, bytes: Vec<u8>| std::fs::write(directory.join(name), bytes).unwrap();
+    for (name, table) in [("all", all_types(false)), ("ranges", all_types(true)), ("flat", flat_types())] {
+        let batch = random_batch(&table, 42, 300);
+        let mut writer = ndjson::Writer::new(Vec::new(), &table);
+        writer.write(&batch).unwrap();
+        put(&format!("{name}.ndjson"), writer.finish().unwrap());
+        put(&format!("{name}.schema.json"), table.to_json().to_string().into_bytes());
+        for compression in parquet::Compression::ALL {
+            let mut writer = parquet::Writer::new(Vec::new(), &table, compression).unwrap();
+            writer.write(&batch).unwrap();
+            put(&format!("{name}.{compression:?}.parquet"), writer.finish().unwrap());
+        }
+        if name == "flat" {
+            let mut writer = csv::Writer::new(Vec::new(), &table, csv::WriterOptions::default()).unwrap();
+            writer.write(&batch).unwrap();
+            put("flat.csv", writer.finish().unwrap());
+        }
+        if name == "all" {
+            for codec in avro::Codec::ALL {
+                for logical_types in [true, false] {
+                    let mut writer = avro::Writer::new(Vec::new(), &table, codec, logical_types).unwrap();
+                    writer.write(&batch).unwrap();
+                    put(&format!("all.{codec:?}.{logical_types}.avro"), writer.finish().unwrap());
+                }
+            }
+        }
+    }
+}
+
+/// Files that other programs have made of the samples (`again.*`), compared with the rows they came from.
+#[test]
+#[ignore = "reads files: set STRONGROOM_SAMPLES"]
+fn read_samples_again() {
+    use super::{avro, parquet};
+    let Some(directory) = std::env::var_os("STRONGROOM_SAMPLES").map(PathBuf::from) else { return };
+    for path in files(&directory) {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if !name.starts_with("again.") || !(name.ends_with(".avro") || name.ends_with(".parquet")) {
+            continue;
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        let table = all_types(name.ends_with(".parquet"));
+        let batches: Vec<RecordBatch> = if name.ends_with(".parquet") {
+            parquet::Reader::new(bytes::Bytes::from(bytes), &table).unwrap().map(Result::unwrap).collect()
+        } else {
+            avro::Reader::new(bytes.as_slice(), &table).unwrap().map(Result::unwrap).collect()
+        };
+        let want = random_batch(&table, 42, 300);
+        let got = arrow::compute::concat_batches(&want.schema(), &batches).unwrap();
+        assert_eq!(got, want, "{name}");
+        println!("{name}: equal");
+    }
+}

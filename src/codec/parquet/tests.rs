@@ -157,6 +157,44 @@ fn spark_instants_beyond_nanoseconds() {
     assert!(error.contains("year 1 to 9999") || error.contains("out of range"), "{error}");
 }
 
+/// A file of one INT96 column: day of the Julian calendar, nanoseconds of the day.
+fn int96_file(instants: &[(u32, u64)]) -> Bytes {
+    use ::parquet::data_type::{Int96, Int96Type};
+    use ::parquet::file::writer::SerializedFileWriter;
+    let schema = ::parquet::schema::parser::parse_message_type("message m { REQUIRED INT96 t; }").unwrap();
+    let mut writer = SerializedFileWriter::new(Vec::new(), Arc::new(schema), Arc::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let values: Vec<Int96> = instants
+        .iter()
+        .map(|(day, nanos)| {
+            let mut value = Int96::new();
+            value.set_data(*nanos as u32, (*nanos >> 32) as u32, *day);
+            value
+        })
+        .collect();
+    column.typed::<Int96Type>().write_batch(&values, None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.into_inner().unwrap().into()
+}
+
+#[test]
+fn int96_loses_nothing() {
+    let table = Schema::new(vec![Field::required("t", FieldType::Timestamp)]);
+    // 1970-01-01, 0001-01-01 and 9999-12-31 as Julian days.
+    let days = [2_440_588, 1_721_426, 5_373_484];
+    let whole: Vec<_> = days.iter().map(|day| (*day, 86_399_999_999_000)).collect();
+    let batch = read(&table, int96_file(&whole)).unwrap();
+    let micros = batch.column(0).as_primitive::<arrow::datatypes::TimestampMicrosecondType>().values().to_vec();
+    let last = |day: i64| (day + 1) * 86_400_000_000 - 1;
+    assert_eq!(micros, [last(0), last(-719_162), last(2_932_896)]);
+    for day in days {
+        let error = read(&table, int96_file(&[(day, 1_001)])).unwrap_err().to_string();
+        assert!(error.contains("finer than a microsecond"), "{error}");
+    }
+}
+
 #[test]
 fn lists_of_other_writers_and_missing_columns() {
     let list = arrow::array::ListArray::from_iter_primitive::<arrow::datatypes::Int32Type, _, _>(vec![
