@@ -1,4 +1,4 @@
-//! `/_sandbox/...`: health, the clock, the request log. Knows no service.
+//! `/_sandbox/...`: health, the clock, the request log, faults. Knows no service.
 
 use std::sync::Arc;
 
@@ -41,6 +41,18 @@ pub async fn serve(sandbox: &Arc<Sandbox>, request: Request) -> Result<Response,
         }
         ("requests", &Method::DELETE) => {
             sandbox.log.clear()?;
+            Ok(no_content())
+        }
+        ("faults", &Method::GET) => Ok(ok(json!({ "faults": sandbox.faults.all() }))),
+        ("faults", &Method::PUT) => {
+            let bytes = to_bytes(request.into_body(), 1 << 20).await.map_err(|e| ApiError::invalid(e.to_string()))?;
+            let rules = serde_json::from_slice(&bytes)
+                .map_err(|e| ApiError::invalid(format!("the body must be a list of faults: {e}")))?;
+            sandbox.faults.set(rules)?;
+            Ok(ok(json!({ "faults": sandbox.faults.all() })))
+        }
+        ("faults", &Method::DELETE) => {
+            sandbox.faults.set(Vec::new())?;
             Ok(no_content())
         }
         _ => Err(ApiError::not_found(format!("the sandbox has no {method} /_sandbox/{path}"))),

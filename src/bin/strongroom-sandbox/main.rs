@@ -5,6 +5,7 @@
 mod admin;
 mod bigquery;
 mod core;
+mod metadata;
 mod page;
 mod scheduler;
 mod secrets;
@@ -77,7 +78,8 @@ Cloud Scheduler v1 (jobs fire by the sandbox's clock), Secret Manager v1.
 Not emulated: authentication and permissions (every request is let in), quotas, prices, latency, gRPC, BigQuery's \
 Storage Read and Write APIs, Sheets formulas and formats. docs/sandbox.md lists it method by method.
 
-Administration: GET /_sandbox/health, GET|PUT /_sandbox/clock, GET|DELETE /_sandbox/requests, and a page at /.";
+Administration: GET /_sandbox/health, GET|PUT /_sandbox/clock, GET|DELETE /_sandbox/requests, GET|PUT|DELETE \
+/_sandbox/faults, and a page at /.";
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -187,7 +189,11 @@ async fn dispatch(sandbox: Arc<Sandbox>, request: Request) -> Response {
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default().to_string();
     let result: Result<Response, ApiError> = match first.as_str() {
         "_sandbox" => admin::serve(&sandbox, request).await,
+        // How clients look for a metadata server.
+        "" if request.headers().contains_key("metadata-flavor") => metadata::serve(&sandbox, &request),
         "" if request.method() == axum::http::Method::GET => page::serve(&sandbox),
+        "computeMetadata" => metadata::serve(&sandbox, &request),
+        "token" => metadata::oauth(&sandbox, &request),
         "v4" => sheets::serve(&sandbox, request).await,
         "v1" if is_secret_manager(path) => secrets::serve(&sandbox, request).await,
         "v1" => scheduler::serve(&sandbox, request).await,

@@ -3,7 +3,7 @@
 
 use std::io::Read;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
@@ -13,6 +13,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
+use super::faults::{Rule, When};
 use super::fields::Selector;
 use super::http::header;
 use super::log::{self, Entry, LOGGED_BODY_BYTES, LogAs};
@@ -41,19 +42,23 @@ pub async fn through(
     let query = request.uri().query().unwrap_or_default().to_string();
     let user_agent = header(request.headers(), "user-agent").map(str::to_string);
     let params = Params::parse(Some(&query));
-    let (response, body) = match admit(request, &params).await {
-        Ok((request, body)) => (serve(request).await, body),
+    let (service, derived) = log::name_of(&method, &path, &params);
+    let rule = if unlogged(&path) { None } else { sandbox.faults.strike(&method, &path, &derived) };
+    let (mut response, body) = match admit(request, &params).await {
+        Ok((request, body)) => match &rule {
+            Some(rule) => (faulty(rule, request, serve).await, body),
+            None => (serve(request).await, body),
+        },
         Err(e) => (e.into_response(), None),
     };
-    let mut response = match cut(response, &params, &path).await {
+    let said = response.extensions_mut().remove::<LogAs>().unwrap_or_default();
+    let response = match cut(response, &params, &path).await {
         Ok(response) => response,
         Err(e) => e.into_response(),
     };
-    if path.starts_with("/_sandbox") || path == "/" || path == "/favicon.ico" {
+    if unlogged(&path) {
         return response;
     }
-    let (service, derived) = log::name_of(&method, &path, &params);
-    let said = response.extensions_mut().remove::<LogAs>().unwrap_or_default();
     let name = said.name.unwrap_or(derived);
     let mutating = said.mutating.unwrap_or_else(|| log::is_mutating(&method, &name));
     sandbox.log.append(Entry {
@@ -71,6 +76,40 @@ pub async fn through(
         user_agent,
     });
     response
+}
+
+/// Administration is not logged and has no faults.
+fn unlogged(path: &str) -> bool {
+    path.starts_with("/_sandbox") || path == "/" || path == "/favicon.ico"
+}
+
+/// Serves a request as a fault says.
+async fn faulty(
+    rule: &Rule,
+    request: Request,
+    serve: impl FnOnce(Request) -> futures::future::BoxFuture<'static, Response>,
+) -> Response {
+    if rule.delay_ms > 0 {
+        tokio::time::sleep(Duration::from_millis(rule.delay_ms)).await;
+    }
+    let ends_here = rule.status.is_some() || rule.drop;
+    if !ends_here || rule.when == When::After {
+        let response = serve(request).await;
+        if !ends_here {
+            return response;
+        }
+    }
+    match rule.error() {
+        Some(e) if !rule.drop => e.into_response(),
+        _ => {
+            // A body that fails makes the server close the connection within the answer.
+            let broken =
+                futures::stream::once(async { Err::<Bytes, _>(std::io::Error::other("a fault was injected")) });
+            let mut response = Response::new(Body::from_stream(broken));
+            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("1024"));
+            response
+        }
+    }
 }
 
 /// Whether the body is data to be stored, as opposed to a request that describes something.

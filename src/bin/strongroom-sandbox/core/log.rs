@@ -160,6 +160,7 @@ pub fn name_of(method: &str, path: &str, query: &Params) -> (&'static str, Strin
             ("secretmanager", format!("secretmanager.projects.secrets.{}", collection(method, rest)))
         }
         ["computeMetadata", ..] => ("other", "metadata.get".into()),
+        ["token"] => ("other", "oauth2.token".into()),
         [""] | ["_sandbox", ..] => ("other", "sandbox.page".into()),
         _ => ("storage", format!("storage.xml.{}", method.to_ascii_lowercase())),
     }

@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod db;
 pub mod error;
+pub mod faults;
 pub mod fields;
 pub mod gate;
 pub mod http;
@@ -29,6 +30,8 @@ pub struct Sandbox {
     pub dir: PathBuf,
     /// Every request that came in.
     pub log: RequestLog,
+    /// Faults that were asked for.
+    pub faults: faults::Faults,
     /// What was asked for on the command line.
     pub options: Options,
     /// The address in use, once bound.
@@ -56,7 +59,15 @@ impl Sandbox {
         let db = Db::open(&dir.join("sandbox.sqlite"))?;
         let clock = Clock::load(&db)?;
         let log = RequestLog::open(&dir.join("requests.jsonl"))?;
-        Ok(Arc::new(Self { clock, db, dir: dir.to_path_buf(), log, options, address: OnceLock::new() }))
+        Ok(Arc::new(Self {
+            clock,
+            db,
+            dir: dir.to_path_buf(),
+            log,
+            faults: faults::Faults::default(),
+            options,
+            address: OnceLock::new(),
+        }))
     }
 
     /// `http://ADDRESS` of this server, as clients reach it when they sent no Host header.

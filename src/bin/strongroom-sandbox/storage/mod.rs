@@ -30,6 +30,8 @@ use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
+pub use buckets::project_number;
+
 use crate::core::gate::{MAX_BODY_BYTES, is_api};
 use crate::core::http::{json_object, own_base, segments};
 use crate::core::{ApiError, Params, Sandbox};
