@@ -1,7 +1,5 @@
 //! `strongroom-sandbox`: a local Google for tests, drills and demonstrations. This file starts and stops it.
 
-#![allow(dead_code, unused_imports, reason = "the services are being built; remove before the first release")]
-
 mod admin;
 mod bigquery;
 mod core;

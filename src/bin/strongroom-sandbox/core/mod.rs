@@ -18,7 +18,7 @@ pub use clock::Clock;
 pub use db::{Db, Tx};
 pub use error::ApiError;
 pub use http::Params;
-pub use log::{LogAs, RequestLog};
+pub use log::RequestLog;
 
 /// The whole local Google. Shared as `Arc<Sandbox>`, which is also axum's state.
 pub struct Sandbox {

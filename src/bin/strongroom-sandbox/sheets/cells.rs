@@ -1,6 +1,6 @@
 //! One cell: what a client wrote, what the sheet makes of it, how it is shown. Formulas are not computed. Pure.
 
-use jiff::civil::{Date, DateTime, Time};
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value, json};
 

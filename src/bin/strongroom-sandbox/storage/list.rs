@@ -70,7 +70,10 @@ pub fn list(sandbox: &Sandbox, bucket: &str, query: &Query) -> Result<Page, ApiE
         (false, true) => &[OLD, LIVE],
         (false, false) => &[LIVE],
     };
-    let mut cursors: Vec<Cursor<'_>> = spaces.iter().map(|s| Cursor::new(sandbox, s, bucket, &query.prefix)).collect();
+    // What a glob begins with narrows the search as a prefix does.
+    let literal = query.glob.as_deref().map(glob::literal_prefix).filter(|l| l.starts_with(&query.prefix));
+    let prefix = literal.unwrap_or(&query.prefix);
+    let mut cursors: Vec<Cursor<'_>> = spaces.iter().map(|s| Cursor::new(sandbox, s, bucket, prefix)).collect();
     if let Some(start) = &query.start_offset {
         cursors.iter_mut().for_each(|c| c.seek(start));
     }

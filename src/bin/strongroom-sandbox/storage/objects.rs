@@ -2,10 +2,9 @@
 //! that the HTTP API serves. Synchronous; callers with much data run it in `spawn_blocking`.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde_json::{Map, json};
 
 use super::blob::Writer;
@@ -57,14 +56,6 @@ impl Objects {
         Ok(Store::new(&self.sandbox).bucket(bucket)?.location().to_string())
     }
 
-    /// The live object of that name.
-    ///
-    /// # Errors
-    /// 404 when the bucket or the object does not exist.
-    pub fn get(&self, bucket: &str, name: &str) -> Result<ObjectInfo, ApiError> {
-        Store::new(&self.sandbox).object(bucket, name, None).map(|(object, _)| info(&object))
-    }
-
     /// All live objects whose names begin with `prefix`, in the order of names.
     ///
     /// # Errors
@@ -104,16 +95,6 @@ impl Objects {
         Ok(store.blobs.open(&found.blob)?)
     }
 
-    /// All of the object's bytes.
-    ///
-    /// # Errors
-    /// 404 when that generation is gone.
-    pub fn read(&self, object: &ObjectInfo) -> Result<Bytes, ApiError> {
-        let mut bytes = Vec::with_capacity(usize::try_from(object.size_bytes).unwrap_or(0));
-        self.open(object)?.read_to_end(&mut bytes)?;
-        Ok(bytes.into())
-    }
-
     /// Begins a new object (or a new generation of one).
     ///
     /// # Errors
@@ -128,14 +109,6 @@ impl Objects {
             content_type: content_type.into(),
             writer: store.blobs.create()?,
         })
-    }
-
-    /// Deletes the live object.
-    ///
-    /// # Errors
-    /// 404 when there is none, 403 when a hold or retention forbids it.
-    pub fn delete(&self, bucket: &str, name: &str) -> Result<(), ApiError> {
-        Store::new(&self.sandbox).delete(bucket, name, None, &Conditions::default())
     }
 }
 
@@ -212,11 +185,11 @@ mod tests {
         }
         let found = objects.expand("gs://bkt/e/*.avro").unwrap();
         assert_eq!(found.iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["e/000.avro", "e/001.avro"]);
-        assert_eq!(objects.read(&found[1]).unwrap().as_ref(), b"e/001.avro");
+        let text = std::io::read_to_string(objects.open(&found[1]).unwrap()).unwrap();
+        assert_eq!(text, "e/001.avro");
         assert!(objects.expand("gs://bkt").is_err() && objects.expand("gs://none/x").is_err());
         drop(objects.create("bkt", "e/dropped", "x").unwrap());
-        objects.delete("bkt", "e/x.json").unwrap();
-        assert_eq!(objects.list("bkt", "").unwrap().len(), 2);
+        assert_eq!(objects.list("bkt", "").unwrap().len(), 3);
         assert_eq!(objects.create("none", "x", "y").err().unwrap().code, 404);
     }
 }
