@@ -202,6 +202,8 @@ fn bigquery(method: &str, parts: &[&str]) -> String {
     let name = match parts {
         ["projects"] => "projects.list".into(),
         ["projects", _, "serviceAccount"] => "projects.getServiceAccount".into(),
+        // The pieces of a file that a load job brings.
+        ["projects", _, "jobs"] if method == "PUT" => "jobs.insert".into(),
         ["projects", _, "queries"] => "jobs.query".into(),
         ["projects", _, "queries", _] => "jobs.getQueryResults".into(),
         ["projects", _, "jobs", _, "cancel"] => "jobs.cancel".into(),
@@ -286,6 +288,7 @@ mod tests {
         for (method, path, expected) in [
             ("POST", "/bigquery/v2/projects/p/jobs", "bigquery.jobs.insert"),
             ("POST", "/upload/bigquery/v2/projects/p/jobs", "bigquery.jobs.insert"),
+            ("PUT", "/upload/bigquery/v2/projects/p/jobs", "bigquery.jobs.insert"),
             ("GET", "/bigquery/v2/projects/p/jobs/j", "bigquery.jobs.get"),
             ("GET", "/bigquery/v2/projects/p/queries/j", "bigquery.jobs.getQueryResults"),
             ("POST", "/projects/p/queries", "bigquery.jobs.query"),
