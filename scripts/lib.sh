@@ -37,7 +37,7 @@ need_rust() {
     . "${CARGO_HOME:-$HOME/.cargo}/env"
   fi
   command -v cargo >/dev/null 2>&1 || fail "cargo is missing" "install Rust 1.95 or newer with rustup"
-  need_command cc gcc
+  need_command cc build-essential
 }
 
 # Runs the tests, each in a process of its own. The runner is built once, which takes minutes; where that cannot be
