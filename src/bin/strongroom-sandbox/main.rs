@@ -28,7 +28,7 @@ use crate::core::{ApiError, Options, Sandbox};
 
 /// A local Google: BigQuery, Cloud Storage, Sheets, Cloud Scheduler and Secret Manager on one port.
 #[derive(Debug, Parser)]
-#[command(name = "strongroom-sandbox", version, about, after_long_help = HELP)]
+#[command(name = "strongroom-sandbox", version, after_long_help = HELP)]
 struct Args {
     /// Where all state is kept; created when absent. It survives restarts and kills.
     #[arg(long, value_name = "DIR")]
@@ -76,8 +76,8 @@ Cloud Scheduler v1 (jobs fire by the sandbox's clock), Secret Manager v1.
 Not emulated: authentication and permissions (every request is let in), quotas, prices, latency, gRPC, BigQuery's \
 Storage Read and Write APIs, Sheets formulas and formats. docs/sandbox.md lists it method by method.
 
-Administration: GET /_sandbox/health, GET|PUT /_sandbox/clock, GET|DELETE /_sandbox/requests, GET|PUT|DELETE \
-/_sandbox/faults, and a page at /.";
+Administration: GET /_sandbox/health, GET|PUT /_sandbox/clock, GET|DELETE /_sandbox/requests, \
+GET|PUT|DELETE /_sandbox/faults, and a page at /.";
 
 fn main() -> ExitCode {
     let args = Args::parse();

@@ -13,6 +13,7 @@ use crate::{scheduler, sheets, storage};
 /// How many rows a section shows.
 const ROWS: usize = 200;
 const REQUESTS: usize = 40;
+const JOBS: usize = 40;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;font:15px/1.45 system-ui,sans-serif}
@@ -123,7 +124,8 @@ fn tables(sandbox: &Sandbox, out: &mut String) -> Result<(), ApiError> {
 fn bigquery_jobs(sandbox: &Sandbox, out: &mut String) -> Result<(), ApiError> {
     let mut jobs = rows(sandbox, "bq.jobs")?;
     jobs.sort_by_key(|j| std::cmp::Reverse(j["createdMs"].as_i64()));
-    section(out, "BigQuery jobs", &["Job", "Kind", "State", "Created", "Error"], &jobs, |j| {
+    jobs.truncate(JOBS);
+    section(out, "Last BigQuery jobs", &["Job", "Kind", "State", "Created", "Error"], &jobs, |j| {
         let kinds = ["query", "load", "extract", "copy"];
         let kind = kinds.into_iter().find(|k| j["configuration"].get(k).is_some()).unwrap_or("");
         let created = j["createdMs"].as_i64().map(|ms| rfc3339_ms(ms.saturating_mul(1000))).unwrap_or_default();

@@ -10,6 +10,7 @@ pub mod gate;
 pub mod http;
 pub mod log;
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -34,6 +35,8 @@ pub struct Sandbox {
     pub faults: faults::Faults,
     /// What was asked for on the command line.
     pub options: Options,
+    /// Held as long as this process owns the directory.
+    _lock: File,
     /// The address in use, once bound.
     pub address: OnceLock<SocketAddr>,
 }
@@ -56,6 +59,13 @@ impl Sandbox {
     pub fn open(dir: &Path, options: Options) -> Result<Arc<Self>, ApiError> {
         std::fs::create_dir_all(dir)
             .map_err(|e| ApiError::internal(format!("cannot create the data directory '{}': {e}", dir.display())))?;
+        let lock = File::create(dir.join("lock"))?;
+        if lock.try_lock().is_err() {
+            let place = dir.display();
+            return Err(ApiError::internal(format!(
+                "'{place}' is in use; hint: another sandbox runs on it, choose another --data"
+            )));
+        }
         let db = Db::open(&dir.join("sandbox.sqlite"))?;
         let clock = Clock::load(&db)?;
         let log = RequestLog::open(&dir.join("requests.jsonl"))?;
@@ -66,6 +76,7 @@ impl Sandbox {
             log,
             faults: faults::Faults::default(),
             options,
+            _lock: lock,
             address: OnceLock::new(),
         }))
     }
