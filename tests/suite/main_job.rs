@@ -172,7 +172,7 @@ fn the_pause_is_short() {
     assert_eq!(manifest["sources"][0]["tables"].as_array().unwrap().len(), 205);
     let requests = estate.requests(mark);
     let at = |what: &dyn Fn(&Value) -> bool| -> Vec<u64> {
-        requests.iter().filter(|r| what(r)).map(|r| r["sequence"].as_u64().expect("a number")).collect()
+        requests.iter().filter(|r| what(r)).map(|r| r["seq"].as_u64().expect("a number")).collect()
     };
     let job = |kind: &'static str| {
         move |request: &Value| {
@@ -187,7 +187,7 @@ fn the_pause_is_short() {
     assert!(pause[0] < snapshots[0] && snapshots[204] < resume[0] && resume[0] < extracts[0]);
 
     // In between: only what drain and snapshot need.
-    let between = requests.iter().filter(|r| (pause[0] + 1..resume[0]).contains(&r["sequence"].as_u64().unwrap()));
+    let between = requests.iter().filter(|r| (pause[0] + 1..resume[0]).contains(&r["seq"].as_u64().unwrap()));
     for request in between {
         let name = request["name"].as_str().unwrap_or_default();
         let allowed = [
