@@ -13,6 +13,9 @@ use crate::plan::queries::ValidationQuery;
 use crate::saga::{Clock, LogError, Observer, SagaError};
 use crate::store::Store;
 
+/// Opens the store of a place.
+pub type Opener = Arc<dyn Fn(&Place) -> Result<Arc<dyn Store>, Failure> + Send + Sync>;
+
 /// Everything at the edge, wired once by `app`.
 #[derive(Clone)]
 pub struct Context {
@@ -25,7 +28,7 @@ pub struct Context {
     pub observer: Arc<dyn Observer>,
     pub queries: Arc<Vec<ValidationQuery>>,
     /// Opens a destination.
-    pub open: Arc<dyn Fn(&Place) -> Result<Arc<dyn Store>, Failure> + Send + Sync>,
+    pub open: Opener,
     /// Random hexadecimal text, for ids.
     pub nonce: Arc<dyn Fn() -> String + Send + Sync>,
     /// Who this is, for people: "backup on host x".

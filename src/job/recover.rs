@@ -64,7 +64,14 @@ pub async fn run(context: &Context) -> Result<Vec<Recovered>, JobError> {
     }
     let id = run::new_id(context);
     let holder = format!("recover ({})", context.holder);
-    let lease = Lease::acquire(context.home.as_ref(), &context.config.name, (&holder, &id), context.now()).await?;
+    let acquired = Lease::acquire(context.home.as_ref(), &context.config.name, (&holder, &id), context.now()).await;
+    let lease = match acquired {
+        Err(held @ LeaseError::Held { .. }) => {
+            let resumed = resume_overdue(context).await?;
+            return if resumed.is_empty() { Err(held.into()) } else { Ok(resumed) };
+        }
+        acquired => acquired?,
+    };
     let outcome = with_lease(context, lease.generation()).await;
     lease.release(context.home.as_ref(), context.now()).await.ok();
     outcome

@@ -15,7 +15,7 @@ pub enum Failure {
     #[error("{object}: {message}")]
     Precondition { object: String, message: String },
     /// The credentials do not allow it.
-    #[error("{object}: permission denied: {message}")]
+    #[error("{object}: permission denied: {message}; hint: README.md says which roles each verb needs (On Google)")]
     Denied { object: String, message: String },
     /// The service says that the request itself is wrong, or a finished job carries an error.
     #[error("{object}: {message}")]
