@@ -11,6 +11,7 @@ use arrow::datatypes::{
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{self, LogicalType, Repetition, TimeUnit, Type as PhysicalType};
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::{SchemaDescriptor, Type, TypePtr};
 
@@ -43,11 +44,13 @@ pub struct WriterOptions {
     pub group_rows: usize,
     /// ... or after about so many encoded bytes, which is also what the writer holds in memory.
     pub group_bytes: usize,
+    /// Pairs of text for the footer; an extract of BigQuery's has none.
+    pub footer: Vec<(String, String)>,
 }
 
 impl Default for WriterOptions {
     fn default() -> Self {
-        Self { compression: Compression::Snappy, group_rows: 1 << 20, group_bytes: 64 << 20 }
+        Self { compression: Compression::Snappy, group_rows: 1 << 20, group_bytes: 64 << 20, footer: vec![] }
     }
 }
 
@@ -79,12 +82,16 @@ impl<W: Write + Send> Writer<W> {
             Compression::Gzip => basic::Compression::GZIP(basic::GzipLevel::default()),
             Compression::Zstd => basic::Compression::ZSTD(basic::ZstdLevel::try_new(3).map_err(broken)?),
         };
-        let properties = WriterProperties::builder()
-            .set_compression(compression)
-            .set_max_row_group_row_count(Some(options.group_rows.max(1)))
-            .set_max_row_group_bytes(Some(options.group_bytes.max(1)))
-            .set_created_by(concat!("strongroom version ", env!("CARGO_PKG_VERSION")).to_owned())
-            .build();
+        let properties =
+            WriterProperties::builder()
+                .set_compression(compression)
+                .set_max_row_group_row_count(Some(options.group_rows.max(1)))
+                .set_max_row_group_bytes(Some(options.group_bytes.max(1)))
+                .set_key_value_metadata((!options.footer.is_empty()).then(|| {
+                    options.footer.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect()
+                }))
+                .set_created_by(concat!("strongroom version ", env!("CARGO_PKG_VERSION")).to_owned())
+                .build();
         let fields: Vec<ArrowField> = table.fields.iter().map(file_field).collect();
         let schema = Arc::new(ArrowSchema::new(fields));
         let arrow_options = ArrowWriterOptions::new()

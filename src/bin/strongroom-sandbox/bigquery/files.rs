@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, Write};
 
+use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use arrow::array::RecordBatch;
 use serde_json::{Value, json};
 use strongroom::codec::CodecError;
@@ -60,7 +61,6 @@ pub struct Input {
 pub struct ReadOptions {
     pub logical_types: bool,
     pub decimal_targets: Vec<FieldType>,
-    pub list_inference: bool,
     pub ignore_unknown: bool,
     pub max_bad_records: usize,
     pub csv: Csv,
@@ -88,7 +88,6 @@ impl ReadOptions {
         Ok(Self {
             logical_types: flag("useAvroLogicalTypes"),
             decimal_targets,
-            list_inference: load["parquetOptions"]["enableListInference"].as_bool().unwrap_or(false),
             ignore_unknown: flag("ignoreUnknownValues"),
             max_bad_records: load.get("maxBadRecords").and_then(int).and_then(|n| usize::try_from(n).ok()).unwrap_or(0),
             csv: Csv {
@@ -191,8 +190,24 @@ fn infer(format: Format, input: &Input, options: &ReadOptions) -> Result<Schema,
             };
             avro::infer_schema(BufReader::new(file), &how)
         }
-        _ => parquet::infer_schema(file, &parquet::Inference { decimal_targets: options.decimal_targets.clone() }),
+        _ => match footer_schema(&file) {
+            Some(schema) => Ok(schema),
+            None => {
+                parquet::infer_schema(file, &parquet::Inference { decimal_targets: options.decimal_targets.clone() })
+            }
+        },
     }
+}
+
+/// The key under which the sandbox's Parquet files carry the schema of their table. Without it DATETIME and JSON columns of
+/// an extract come back as TIMESTAMP and STRING.
+const FOOTER_SCHEMA: &str = "strongroom-sandbox.schema";
+
+fn footer_schema(file: &File) -> Option<Schema> {
+    let reader = SerializedFileReader::new(file.try_clone().ok()?).ok()?;
+    let pairs = reader.metadata().file_metadata().key_value_metadata()?;
+    let text = pairs.iter().find(|p| p.key == FOOTER_SCHEMA)?.value.as_ref()?;
+    Schema::from_json(&serde_json::from_str(text).ok()?).ok()
 }
 
 /// The file's columns with the types that the table has for those of the same name.
@@ -400,7 +415,12 @@ impl WriteOptions {
                     "ZSTD" => parquet::Compression::Zstd,
                     _ => parquet::Compression::None,
                 };
-                let mut writer = parquet::Writer::new(out, schema, compression).map_err(failed)?;
+                let how = parquet::WriterOptions {
+                    compression,
+                    footer: vec![(FOOTER_SCHEMA.to_owned(), schema.to_json().to_string())],
+                    ..parquet::WriterOptions::default()
+                };
+                let mut writer = parquet::Writer::with_options(out, schema, how).map_err(failed)?;
                 for batch in batches {
                     writer.write(batch).map_err(failed)?;
                 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use serde_json::{Value, json};
 use strongroom::model::schema::{Field, FieldType, Schema};
 
@@ -72,6 +73,11 @@ const FIELD_PATHS: Columns = Columns(
 const PARTITIONS: Columns = Columns(
     "table_catalog, table_schema, table_name, partition_id, total_rows INT64, total_logical_bytes INT64, total_billable_bytes INT64, last_modified_time TIMESTAMP, storage_tier",
 );
+const SUMMARY: Columns = Columns(
+    "project_id, dataset_id, table_id, partition_id, creation_time INT64, creation_timestamp TIMESTAMP, last_modified_time INT64, last_modified_timestamp TIMESTAMP",
+);
+/// The decorator of the meta-table of a table's partitions.
+pub const PARTITIONS_SUMMARY: &str = "__PARTITIONS_SUMMARY__";
 const TABLE_OPTIONS: Columns =
     Columns("table_catalog, table_schema, table_name, option_name, option_type, option_value");
 const VIEWS: Columns =
@@ -319,6 +325,31 @@ fn partition_rows(entry: &Entry<'_>) -> Result<Vec<Value>, ApiError> {
         }
     }
     Ok(found.into_iter().map(|(key, (rows, bytes, us))| row(Some(layout.id(key)), rows, bytes, us)).collect())
+}
+
+/// The meta-table `table$__PARTITIONS_SUMMARY__` of legacy SQL: its schema and its rows.
+///
+/// # Errors
+/// `invalid` when the table is not partitioned.
+pub fn partitions_summary(service: &BigQuery, table: &TableRef) -> Result<(Value, RecordBatch), ApiError> {
+    let record = service.table(table)?;
+    if partitioning(&record.resource)?.is_none() {
+        return Err(ApiError::invalid(format!("Cannot list the partitions of {table}: the table is not partitioned.")));
+    }
+    let entry = Entry { service, table: table.clone(), record };
+    let rows: Vec<Value> = partition_rows(&entry)?
+        .iter()
+        .map(|row| {
+            json!({"project_id": table.project, "dataset_id": table.dataset, "table_id": table.table,
+                "partition_id": row["partition_id"], "creation_time": entry.record.created_ms,
+                "creation_timestamp": time(entry.record.created_ms),
+                "last_modified_time": row["last_modified_time"].as_str().and_then(super::civil::parse_timestamp).map(|us| us / 1000),
+                "last_modified_timestamp": row["last_modified_time"]})
+        })
+        .collect();
+    let schema = SUMMARY.schema();
+    let batch = batch_from_json(&schema, &rows, Strictness::Load).map_err(ApiError::internal)?;
+    Ok((schema::canonical(&schema.to_json()), batch))
 }
 
 fn option_rows(entry: &Entry<'_>) -> Vec<Value> {

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::cells::{CellFormat, row_json};
 use super::http::{Caller, blocking, object, page_token, position};
+use super::information::{PARTITIONS_SUMMARY, partitions_summary};
 use super::names::{Decorated, TableRef};
 use super::partition::{Key, Partitioning};
 use super::registry::{self, Change, TableRecord};
@@ -19,6 +20,7 @@ use super::schema;
 use super::service::{BigQuery, etag, partitioning, stored_schema};
 use super::tables;
 use crate::core::{ApiError, Params};
+use strongroom::model::schema::Field;
 
 type Service = State<Arc<BigQuery>>;
 type Names = Path<(String, String, String)>;
@@ -122,6 +124,15 @@ pub async fn list(
         let name = target.table.clone();
         blocking(&service, move |s| s.expire_partitions(&name)).await?;
     }
+    if target.partition.as_deref() == Some(PARTITIONS_SUMMARY) {
+        let name = target.table.clone();
+        let (schema, batch) = blocking(&service, move |s| partitions_summary(s, &name)).await?;
+        let fields = schema::parse(&schema)?.fields;
+        let columns = select(&target.table, &fields, selected.as_deref())?;
+        let batch = batch.project(&columns).map_err(|e| ApiError::internal(e.to_string()))?;
+        let total = batch.num_rows();
+        return Ok(Json(listing(&json!(total), total, page(&[batch], from, size, cells))));
+    }
     let (record, moment) = service.table_at(&target)?;
     if !record.has_rows() {
         let kind = record.kind();
@@ -140,25 +151,7 @@ pub async fn list(
                 batches = super::service::keep_partition(&batches, &layout, key, true)?;
             }
             let fields = schema::parse(&moment.schema)?.fields;
-            let columns: Vec<usize> = match &selected {
-                None => (0..fields.len()).collect(),
-                Some(names) => {
-                    let known = |n: &String| {
-                        fields.iter().position(|f| f.name.eq_ignore_ascii_case(n.split('.').next().unwrap_or_default()))
-                    };
-                    let mut at: Vec<usize> = names
-                        .iter()
-                        .map(|n| {
-                            known(n).ok_or_else(|| {
-                                ApiError::invalid(format!("Field {n} not found in table {}", target.table))
-                            })
-                        })
-                        .collect::<Result<_, _>>()?;
-                    at.sort_unstable();
-                    at.dedup();
-                    at
-                }
-            };
+            let columns = select(&target.table, &fields, selected.as_deref())?;
             batches
                 .iter()
                 .map(|b| b.project(&columns).map_err(|e| ApiError::internal(e.to_string())))
@@ -174,14 +167,32 @@ pub async fn list(
     };
     let total: usize = batches.iter().map(RecordBatch::num_rows).sum();
     let page = blocking(&service, move |_| Ok(page(&batches, from, size, cells))).await?;
-    let mut out = json!({"kind": "bigquery#tableDataList", "etag": etag(&json!([record.version_us(), from])), "totalRows": total.to_string()});
+    Ok(Json(listing(&json!([record.version_us(), from]), total, page)))
+}
+
+fn listing(state: &Value, total: usize, page: Page) -> Value {
+    let mut out = json!({"kind": "bigquery#tableDataList", "etag": etag(state), "totalRows": total.to_string()});
     if let Some(next) = page.next {
         out["pageToken"] = json!(page_token(&next.to_string()));
     }
     if !page.rows.is_empty() {
         out["rows"] = json!(page.rows);
     }
-    Ok(Json(out))
+    out
+}
+
+/// The positions of the selected top-level columns, in the table's order; all when none is named.
+fn select(table: &TableRef, fields: &[Field], names: Option<&[String]>) -> Result<Vec<usize>, ApiError> {
+    let Some(names) = names else { return Ok((0..fields.len()).collect()) };
+    let known = |n: &String| {
+        let top = n.split('.').next().unwrap_or_default();
+        fields.iter().position(|f| f.name.eq_ignore_ascii_case(top))
+    };
+    let missing = |n: &String| ApiError::invalid(format!("Field {n} not found in table {table}"));
+    let mut at = names.iter().map(|n| known(n).ok_or_else(|| missing(n))).collect::<Result<Vec<_>, _>>()?;
+    at.sort_unstable();
+    at.dedup();
+    Ok(at)
 }
 
 pub async fn insert_all(

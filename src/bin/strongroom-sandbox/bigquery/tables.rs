@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::datasets::canonical_location;
 use super::http::{Caller, IfMatch, blocking, object, page_size, page_token, position};
+use super::information::{PARTITIONS_SUMMARY, partitions_summary};
 use super::names::{Decorated, TableRef};
 use super::partition::{Partitioning, Unit};
 use super::registry::{self, Change, DatasetRecord, TableRecord};
@@ -393,6 +394,16 @@ pub async fn get(
     params: Params,
 ) -> Result<Json<Value>, ApiError> {
     let target = Decorated::parse(&project, &dataset, &table)?;
+    if target.partition.as_deref() == Some(PARTITIONS_SUMMARY) {
+        let name = target.table.clone();
+        let (schema, rows) = blocking(&service, move |s| partitions_summary(s, &name)).await?;
+        let mut reference = target.table.json();
+        reference["tableId"] = json!(table);
+        return Ok(Json(
+            json!({"kind": "bigquery#table", "etag": etag(&schema), "id": format!("{project}:{dataset}.{table}"),
+            "tableReference": reference, "schema": schema, "numRows": rows.num_rows().to_string(), "type": "TABLE"}),
+        ));
+    }
     let service2 = service.clone();
     let record = blocking(&service, move |s| s.expire_partitions(&target.table).map(|r| (target.table, r))).await?;
     let owner = service2.dataset(&project, &dataset)?;
