@@ -81,7 +81,8 @@ impl Snapshot {
                 moment
             }
             Some(ms) => {
-                let at_us = registry::instant_us(At::Ms(ms), table, now_us)?;
+                let window = self.dataset(&table.project, &table.dataset)?.time_travel_ms();
+                let at_us = registry::instant_us(At::Ms(ms), table, now_us, window)?;
                 record.moment(at_us).ok_or_else(|| {
                     let created = record.created_ms;
                     ApiError::invalid(format!(

@@ -49,7 +49,7 @@ pub fn create(
     let location = resource.get("location").and_then(Value::as_str).filter(|l| !l.is_empty()).unwrap_or("US");
     let location = canonical_location(location);
     resource.insert("location".into(), json!(location));
-    if !resource.get("access").is_some_and(|a| a.as_array().is_some_and(|a| !a.is_empty())) {
+    if resource.get("access").and_then(Value::as_array).is_none_or(Vec::is_empty) {
         resource.insert(
             "access".into(),
             json!([

@@ -59,7 +59,7 @@ pub async fn apply(
             let mut inner = context.clone();
             inner.configuration = json!({"load": configuration});
             inner.upload = None;
-            let done = load::run(inner).await.map_err(|f| f.error)?;
+            let done = load::run(inner).await.map_err(|f| *f.error)?;
             let statistics = done.statistics.get("load").map(|l| json!({"loadQueryStatistics": l})).unwrap_or_default();
             let statistics = statistics.as_object().cloned().unwrap_or_default();
             Ok(Applied { statistics, ..Applied::default() })

@@ -227,7 +227,7 @@ fn reading_failed(format: Format, uri: &str, message: &str) -> JobFailure {
         "Error while reading data, error message: The Apache {} library failed to parse the file: {message}. File: {uri}",
         format.name()
     );
-    JobFailure { error: ApiError::invalid(message).at("other", uri), more: vec![] }
+    ApiError::invalid(message).at("other", uri).into()
 }
 
 fn read_text(
@@ -311,7 +311,7 @@ fn too_many(format: Format, uri: &str, rows: u64, bad: Vec<Value>) -> JobFailure
         format.name(),
         bad.len()
     );
-    JobFailure { error: ApiError::invalid(message).at("other", uri), more: bad }
+    JobFailure { error: Box::new(ApiError::invalid(message).at("other", uri)), more: bad }
 }
 
 fn opened(input: &Input) -> Result<Box<dyn BufRead>, ApiError> {

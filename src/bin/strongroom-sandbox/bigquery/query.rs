@@ -251,6 +251,7 @@ pub async fn run(context: Context) -> Result<Success, JobFailure> {
         let Some(mut outcome) = script.next(&shared).await? else { break };
         context.check()?;
         bytes += outcome.bytes_processed;
+        require_partition_filters(service, &words, &outcome)?;
         let effect = std::mem::replace(&mut outcome.effect, super::sql::Effect::None);
         if outcome.statement_type == "SELECT" {
             answer = Some(outcome.rows.clone());
@@ -286,6 +287,35 @@ pub async fn run(context: Context) -> Result<Success, JobFailure> {
     };
     let statistics = statistics(&last, many, bytes, &applied, &result);
     Ok(Success { statistics, result: Some(result), warnings: vec![], configuration: Some(configuration) })
+}
+
+/// Tables with `requirePartitionFilter` must be read with a condition on what partitions them.
+///
+/// The engine does not say what it filtered by: the text is searched for the column's name behind a WHERE or ON.
+fn require_partition_filters(service: &BigQuery, words: &str, outcome: &Outcome) -> Result<(), ApiError> {
+    for path in &outcome.referenced {
+        let table = super::catalog::table_ref(path);
+        let Some(record) = registry::table(&service.sandbox.db, &table)? else { continue };
+        let nested = record.resource.get("timePartitioning").and_then(|t| t["requirePartitionFilter"].as_bool());
+        let required = record.resource.get("requirePartitionFilter").and_then(Value::as_bool).or(nested);
+        let Some(layout) = super::service::partitioning(&record.resource)?.filter(|_| required == Some(true)) else {
+            continue;
+        };
+        let column = layout.column().to_lowercase();
+        let condition =
+            ["where", " on ", "having"].iter().filter_map(|w| words.find(w)).min().map_or("", |i| &words[i..]);
+        let named = condition.contains(&column) || (layout.is_ingestion_time() && condition.contains("_partitiondate"));
+        if !named {
+            let TableRef { project, dataset, table } = &table;
+            let columns = if layout.is_ingestion_time() {
+                "'_PARTITION_LOAD_TIME', '_PARTITIONDATE', '_PARTITIONTIME'".to_owned()
+            } else {
+                format!("'{}'", layout.column())
+            };
+            return Err(ApiError::new(400, "invalidQuery", format!("Cannot query over table '{project}.{dataset}.{table}' without a filter over column(s) {columns} that can be used for partition elimination")).at("other", "query"));
+        }
+    }
+    Ok(())
 }
 
 fn statistics(last: &Outcome, many: bool, bytes: i64, applied: &Applied, result: &QueryResult) -> Map<String, Value> {

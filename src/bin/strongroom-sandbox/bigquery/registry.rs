@@ -127,6 +127,11 @@ impl DatasetRecord {
         text(&self.resource, "location").unwrap_or("US")
     }
 
+    /// How far back time travel reads, in milliseconds.
+    pub fn time_travel_ms(&self) -> i64 {
+        self.number("maxTimeTravelHours").map_or(TIME_TRAVEL_MS, |hours| hours * 3_600_000)
+    }
+
     /// A number of the resource, which may stand there as text.
     pub fn number(&self, key: &str) -> Option<i64> {
         self.resource.get(key).and_then(super::schema::int)
@@ -505,9 +510,9 @@ pub fn live_files(db: &Db, now_ms: i64) -> Result<std::collections::HashSet<Stri
 ///
 /// # Errors
 /// `invalid` when it lies in the future or beyond time travel.
-pub fn instant_us(at: At, table: &TableRef, now_us: i64) -> Result<i64, ApiError> {
+pub fn instant_us(at: At, table: &TableRef, now_us: i64, window_ms: i64) -> Result<i64, ApiError> {
     let now_ms = now_us.div_euclid(1000);
-    let oldest = now_ms - TIME_TRAVEL_MS;
+    let oldest = now_ms - window_ms;
     let ms = match at {
         At::Oldest => return Ok(oldest * 1000),
         At::Ms(ms) => ms,

@@ -117,7 +117,8 @@ impl BigQuery {
             let moment = record.current(now_us);
             return Ok((record, moment));
         };
-        let at_us = registry::instant_us(at, table, now_us)?;
+        let window = self.dataset(&table.project, &table.dataset).map_or(TIME_TRAVEL_MS, |d| d.time_travel_ms());
+        let at_us = registry::instant_us(at, table, now_us, window)?;
         let live = self.find_table(table)?;
         if let Some(record) = &live {
             if let Some(moment) = record.moment(at_us) {
@@ -241,7 +242,7 @@ fn empty_column(field: &ArrowField, rows: usize) -> ArrayRef {
 fn adapt_array(array: &ArrayRef, field: &ArrowField) -> Result<ArrayRef, ApiError> {
     let failed = |e: &dyn std::fmt::Display| ApiError::internal(format!("column {}: {e}", field.name()));
     match (array.data_type(), field.data_type()) {
-        (a, b) if a == b => Ok(array.clone()),
+        (a, b) if a == b && !(matches!(b, DataType::List(_)) && array.null_count() > 0) => Ok(array.clone()),
         (DataType::Struct(have), DataType::Struct(want)) => {
             let record = array.as_struct();
             let columns = want
@@ -258,12 +259,31 @@ fn adapt_array(array: &ArrayRef, field: &ArrowField) -> Result<ArrayRef, ApiErro
         }
         (DataType::List(_), DataType::List(item)) => {
             let list = array.as_list::<i32>();
+            if list.null_count() > 0 {
+                return without_nulls(list, field, item);
+            }
             let values = adapt_array(list.values(), item)?;
-            let made = ListArray::try_new(item.clone(), list.offsets().clone(), values, list.nulls().cloned());
+            let made = ListArray::try_new(item.clone(), list.offsets().clone(), values, None);
             Ok(Arc::new(made.map_err(|e| failed(&e))?))
         }
         (_, wanted) => arrow::compute::cast(array, wanted).map_err(|e| failed(&e)),
     }
+}
+
+/// A null array is an empty one as soon as it is stored.
+fn without_nulls(list: &ListArray, field: &ArrowField, item: &Arc<ArrowField>) -> Result<ArrayRef, ApiError> {
+    let failed = |e: arrow::error::ArrowError| ApiError::internal(format!("column {}: {e}", field.name()));
+    let mut lengths = Vec::with_capacity(list.len());
+    let mut kept: Vec<u64> = vec![];
+    for row in 0..list.len() {
+        let range = if list.is_null(row) { 0..0 } else { list.value_offsets()[row]..list.value_offsets()[row + 1] };
+        lengths.push(range.len());
+        kept.extend(range.map(|i| u64::try_from(i).unwrap_or(0)));
+    }
+    let values = arrow::compute::take(list.values(), &arrow::array::UInt64Array::from(kept), None).map_err(failed)?;
+    let values = adapt_array(&values, item)?;
+    let made = ListArray::try_new(item.clone(), OffsetBuffer::from_lengths(lengths), values, None);
+    Ok(Arc::new(made.map_err(failed)?))
 }
 
 /// The rows of batches that are (or are not) in one partition.

@@ -329,7 +329,7 @@ fn append(
         Ok(Change::Put(Box::new(record), ()))
     })?;
     service.recent.remember(&key, &ids, now_ms);
-    Ok(())
+    service.compact(table)
 }
 
 #[cfg(test)]

@@ -23,6 +23,10 @@ use crate::core::{ApiError, Params};
 type Service = State<Arc<BigQuery>>;
 type Names = Path<(String, String, String)>;
 
+/// Files up to this size are merged once there are many.
+const SMALL_FILE_BYTES: u64 = 4 << 20;
+const MAX_SMALL_FILES: usize = 100;
+
 /// Members that the service computes and a client cannot write.
 const COMPUTED: [&str; 26] = [
     "kind",
@@ -650,6 +654,34 @@ impl BigQuery {
             record.commit(now_us, true, files, None);
             Ok(Change::Put(Box::new(record), ()))
         })
+    }
+
+    /// Merges the small settled files of a table that has very many, as streaming makes them.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written. A concurrent change is no error: the merge is left for later.
+    pub fn compact(&self, table: &TableRef) -> Result<(), ApiError> {
+        let record = self.table(table)?;
+        let moment = record.current(self.now_us());
+        let small = |f: &super::contents::DataFile| f.bytes < SMALL_FILE_BYTES && f.buffered_until_us <= moment.at_us;
+        if moment.files.iter().filter(|(f, _)| small(f)).count() < MAX_SMALL_FILES {
+            return Ok(());
+        }
+        let (merge, keep): (Vec<_>, Vec<_>) = moment.files.iter().cloned().partition(|(f, _)| small(f));
+        let ingestion = partitioning(&record.resource)?.is_some_and(|p| p.is_ingestion_time());
+        let schema = stored_schema(&schema::parse(&record.schema())?, ingestion);
+        let rows = self.rows(&registry::Moment { files: merge, ..moment.clone() }, ingestion)?;
+        let merged = arrow::compute::concat_batches(&schema, &rows).map_err(|e| ApiError::internal(e.to_string()))?;
+        let mut files: Vec<_> = keep.into_iter().map(|(f, _)| f).collect();
+        files.extend(self.write_rows(&schema, &[merged])?);
+        let seen = record.version_us();
+        let now_us = self.sandbox.clock.unique_us();
+        registry::change_table(&self.sandbox.db, table, self.now_ms(), |now| {
+            let Some(mut record) = now.filter(|r| r.version_us() == seen) else { return Err(concurrent(table)) };
+            record.commit(now_us, true, files, None);
+            Ok(Change::Put(Box::new(record), ()))
+        })
+        .or(Ok(()))
     }
 
     /// The table after the rows of partitions that have expired by the clock were removed.

@@ -42,6 +42,9 @@ pub async fn accept(
     if dry && configuration["query"].is_object() {
         return super::super::query::dry_run(service, project, caller, &body).await;
     }
+    if dry {
+        return Err(ApiError::invalid("dryRun is defined for query jobs only"));
+    }
     let record = submit(service, project, caller, body, upload)?;
     Ok(record.view(service))
 }

@@ -239,8 +239,8 @@ impl Commit<'_> {
             check_partition_count(layout, &fitted)?;
         }
         match (&self.target.before, key, &layout) {
-            (Some(_), Some((id, key)), Some(layout)) => self.into_partition(layout, key, id, fitted, &final_schema),
-            _ => self.into_table(resource, final_schema, &stored, &fitted),
+            (Some(_), Some((id, key)), Some(layout)) => self.write_partition(layout, key, id, fitted, &final_schema),
+            _ => self.write_table(resource, final_schema, &stored, &fitted),
         }
     }
 
@@ -321,7 +321,7 @@ impl Commit<'_> {
         Ok(out)
     }
 
-    fn into_table(
+    fn write_table(
         &self,
         resource: Map<String, Value>,
         final_schema: Value,
@@ -367,7 +367,7 @@ impl Commit<'_> {
         Ok(totals)
     }
 
-    fn into_partition(
+    fn write_partition(
         &self,
         layout: &Partitioning,
         key: Key,

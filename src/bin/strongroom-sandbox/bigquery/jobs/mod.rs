@@ -100,7 +100,7 @@ pub struct Context {
 /// How a job ended when it did not succeed.
 #[derive(Debug)]
 pub struct JobFailure {
-    pub error: ApiError,
+    pub error: Box<ApiError>,
     /// `status.errors` beyond the error itself.
     pub more: Vec<Value>,
 }
@@ -118,7 +118,7 @@ pub struct Success {
 
 impl From<ApiError> for JobFailure {
     fn from(error: ApiError) -> Self {
-        Self { error, more: vec![] }
+        Self { error: Box::new(error), more: vec![] }
     }
 }
 
