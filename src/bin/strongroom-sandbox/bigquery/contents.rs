@@ -162,7 +162,7 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bigquery::rows::{Strictness, batch_from_json};
+    use crate::bigquery::rows::batch_from_json;
     use crate::bigquery::schema;
     use serde_json::json;
 
@@ -170,7 +170,7 @@ mod tests {
     fn rows_survive_and_unnamed_files_are_swept() {
         let dir = tempfile::tempdir().unwrap();
         let schema = schema::parse(&json!([{"name":"s","type":"STRING"}])).unwrap();
-        let batch = batch_from_json(&schema, &[json!({"s":"a"}), json!({"s":null})], Strictness::Insert).unwrap();
+        let batch = batch_from_json(&schema, &[json!({"s":"a"}), json!({"s":null})]).unwrap();
         let contents = Contents::open(dir.path().join("data")).unwrap();
         let kept = contents.write(&batch.schema(), std::slice::from_ref(&batch)).unwrap().unwrap();
         let lost = contents.write(&batch.schema(), std::slice::from_ref(&batch)).unwrap().unwrap();

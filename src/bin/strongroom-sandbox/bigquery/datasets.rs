@@ -230,17 +230,9 @@ pub async fn custom(
     let at = request
         .get("deletionTime")
         .and_then(Value::as_str)
-        .map(|t| {
-            super::civil::parse_timestamp(t).ok_or_else(|| ApiError::invalid(format!("Invalid deletionTime: {t}")))
-        })
+        .map(|t| super::civil::parse_ms(t).ok_or_else(|| ApiError::invalid(format!("Invalid deletionTime: {t}"))))
         .transpose()?;
-    registry::undelete_dataset(
-        &service.sandbox.db,
-        &project,
-        dataset,
-        at.map(|us| us.div_euclid(1000)),
-        service.now_ms(),
-    )?;
+    registry::undelete_dataset(&service.sandbox.db, &project, dataset, at, service.now_ms())?;
     let record = service.dataset(&project, dataset)?;
     Ok(Json(view(&service, &project, dataset, &record)))
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use strongroom::model::schema::Mode;
 
-use super::civil::datetime_text;
+use super::civil::timestamp_text;
 use super::names::TableRef;
 use super::registry::TableRecord;
 use super::schema::{self, int};
@@ -40,7 +40,7 @@ fn labels(value: &Value) -> String {
 
 /// Milliseconds as a timestamp literal.
 fn timestamp(ms: i64) -> String {
-    format!("TIMESTAMP \"{}Z\"", datetime_text(ms * 1000, 'T'))
+    format!("TIMESTAMP \"{}\"", timestamp_text(ms))
 }
 
 #[allow(clippy::cast_precision_loss)]

@@ -7,13 +7,12 @@ use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use arrow::array::RecordBatch;
 use serde_json::{Value, json};
 use strongroom::codec::CodecError;
-use strongroom::codec::{avro, parquet};
-use strongroom::model::schema::{FieldType, Mode, Schema};
+use strongroom::codec::{avro, csv, ndjson, parquet};
+use strongroom::model::schema::{Field, FieldType, Mode, Schema};
 
+use super::detect;
 use super::jobs::JobFailure;
-use super::rows::{self, Cell, CellError};
 use super::schema::int;
-use super::text::{self, Csv};
 use crate::core::ApiError;
 
 /// `sourceFormat`, `destinationFormat`.
@@ -62,8 +61,8 @@ pub struct ReadOptions {
     pub logical_types: bool,
     pub decimal_targets: Vec<FieldType>,
     pub ignore_unknown: bool,
-    pub max_bad_records: usize,
-    pub csv: Csv,
+    pub max_bad_records: u64,
+    pub csv: csv::ReadOptions,
 }
 
 impl ReadOptions {
@@ -77,6 +76,7 @@ impl ReadOptions {
             Some(text) if text.len() == 1 => Ok(text.as_bytes()[0]),
             Some(text) => Err(ApiError::invalid(format!("Invalid value for {key}: {text}"))),
         };
+        let count = |key: &str| load.get(key).and_then(int).and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
         let quote = if load["quote"].as_str() == Some("") { None } else { Some(byte("quote", b'"')?) };
         let targets = load["decimalTargetTypes"].as_array().into_iter().flatten().filter_map(Value::as_str);
         let mut decimal_targets: Vec<FieldType> = targets
@@ -89,14 +89,18 @@ impl ReadOptions {
             logical_types: flag("useAvroLogicalTypes"),
             decimal_targets,
             ignore_unknown: flag("ignoreUnknownValues"),
-            max_bad_records: load.get("maxBadRecords").and_then(int).and_then(|n| usize::try_from(n).ok()).unwrap_or(0),
-            csv: Csv {
-                delimiter: byte("fieldDelimiter", b',')?,
+            max_bad_records: count("maxBadRecords"),
+            csv: csv::ReadOptions {
+                field_delimiter: byte("fieldDelimiter", b',')?,
                 quote,
-                skip_rows: load.get("skipLeadingRows").and_then(int).and_then(|n| usize::try_from(n).ok()).unwrap_or(0),
+                skip_leading_rows: count("skipLeadingRows"),
                 null_marker: load["nullMarker"].as_str().unwrap_or_default().to_owned(),
-                quoted_newlines: flag("allowQuotedNewlines"),
-                jagged_rows: flag("allowJaggedRows"),
+                allow_quoted_newlines: flag("allowQuotedNewlines"),
+                allow_jagged_rows: flag("allowJaggedRows"),
+                ignore_unknown_values: flag("ignoreUnknownValues"),
+                max_bad_records: count("maxBadRecords"),
+                latin1: load["encoding"].as_str() == Some("ISO-8859-1"),
+                ..csv::ReadOptions::default()
             },
         })
     }
@@ -237,72 +241,78 @@ fn read_text(
     options: &ReadOptions,
     check: &dyn Fn() -> Result<(), ApiError>,
 ) -> Result<Loaded, JobFailure> {
-    let mut csv = options.csv.clone();
+    let mut csv_options = options.csv.clone();
     let schema = match (wanted, inputs.first()) {
         (Some(schema), _) => schema.clone(),
-        (None, Some(input)) if format == Format::Json => text::detect_json(&mut opened(input)?)?,
+        (None, Some(input)) if format == Format::Json => detect::json(&mut opened(input)?)?,
         (None, Some(input)) => {
-            let (schema, skip) = text::detect_csv(&mut opened(input)?, &csv)?;
-            csv.skip_rows = skip;
+            let (schema, skip) = detect::csv(&mut || opened(input), &csv_options)?;
+            csv_options.skip_leading_rows = skip;
             schema
         }
         (None, None) => Schema::default(),
     };
     let mut batches = vec![];
     let mut bad = vec![];
-    let mut total = 0_u64;
     for input in inputs {
         check()?;
-        let mut pending: Vec<Vec<Cell>> = vec![];
-        let mut flush = |pending: &mut Vec<Vec<Cell>>| -> Result<(), ApiError> {
-            if !pending.is_empty() {
-                check()?;
-                batches.push(rows::batch(&schema, std::mem::take(pending)).map_err(ApiError::invalid)?);
+        let left = options.max_bad_records - bad.len() as u64;
+        let uri = &input.name;
+        let (read, skipped) = match format {
+            Format::Json => {
+                let how = ndjson::ReadOptions {
+                    ignore_unknown_values: options.ignore_unknown,
+                    max_bad_records: left,
+                    ..ndjson::ReadOptions::default()
+                };
+                let mut reader = ndjson::Reader::with_options(opened(input)?, &schema, how);
+                let read = drain(&mut reader, &mut batches, check)?;
+                (read, reader.bad_records().iter().map(|e| bad_row(format, uri, e)).collect::<Vec<_>>())
             }
-            Ok(())
-        };
-        let mut sink = |offset: u64, row: Result<Vec<Cell>, Vec<CellError>>| {
-            total += 1;
-            match row {
-                Ok(cells) => pending.push(cells),
-                Err(errors) => bad.push(bad_row(format, &input.name, offset, &errors)),
+            _ => {
+                let how = csv::ReadOptions { max_bad_records: left, ..csv_options.clone() };
+                let failed = |e: CodecError| ApiError::invalid(e.to_string());
+                let mut reader = csv::Reader::with_options(opened(input)?, &schema, how).map_err(failed)?;
+                let read = drain(&mut reader, &mut batches, check)?;
+                (read, reader.bad_records().iter().map(|e| bad_row(format, uri, e)).collect())
             }
-            if bad.len() > options.max_bad_records && bad.len() >= 5 {
-                return Err(ApiError::new(400, TOO_MANY, ""));
-            }
-            if pending.len() >= 8192 { flush(&mut pending) } else { Ok(()) }
         };
-        let mut reader = opened(input)?;
-        let read = match format {
-            Format::Json => text::read_json(&mut reader, &schema, options.ignore_unknown, &mut sink),
-            _ => text::read_csv(&mut reader, &schema, &csv, options.ignore_unknown, &mut sink),
-        };
-        match read {
-            Ok(()) => flush(&mut pending)?,
-            Err(e) if e.reason == TOO_MANY => {}
-            Err(e) => return Err(e.into()),
-        }
-        if bad.len() > options.max_bad_records {
-            return Err(too_many(format, &input.name, total, bad));
+        bad.extend(skipped);
+        if let Err(error) = read {
+            bad.push(bad_row(format, uri, &error));
+            return Err(too_many(format, uri, error.row().unwrap_or(0), bad));
         }
     }
     Ok(Loaded { schema, batches, bad_records: bad })
 }
 
-/// A marker that never leaves this file: enough bad rows were seen.
-const TOO_MANY: &str = "tooManyBadRows";
+/// Takes all batches; a bad row is the inner error.
+fn drain(
+    reader: &mut dyn Iterator<Item = Result<RecordBatch, CodecError>>,
+    batches: &mut Vec<RecordBatch>,
+    check: &dyn Fn() -> Result<(), ApiError>,
+) -> Result<Result<(), CodecError>, ApiError> {
+    for batch in reader {
+        check()?;
+        match batch {
+            Ok(batch) => batches.push(batch),
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    Ok(Ok(()))
+}
 
-fn bad_row(format: Format, uri: &str, offset: u64, errors: &[CellError]) -> Value {
-    let text = errors.iter().map(|e| e.message.as_str()).collect::<Vec<_>>().join("; ");
-    let message = match format {
-        Format::Json => format!(
-            "Error while reading data, error message: JSON parsing error in row starting at position {offset}: {text}"
-        ),
-        _ => format!(
-            "Error while reading data, error message: CSV processing encountered an error in row starting at position {offset}: {text}"
-        ),
+fn bad_row(format: Format, uri: &str, error: &CodecError) -> Value {
+    let what = match format {
+        Format::Json => "JSON parsing error",
+        _ => "CSV processing encountered an error",
     };
-    json!({"reason": "invalid", "location": uri, "message": format!("{message} File: {uri}")})
+    let text = match error {
+        CodecError::Value { row, column, message } => format!("in row {row}: Field: {column}; {message}"),
+        other => format!("in {other}"),
+    };
+    let message = format!("Error while reading data, error message: {what} {text} File: {uri}");
+    json!({"reason": "invalid", "location": uri, "message": message})
 }
 
 fn too_many(format: Format, uri: &str, rows: u64, bad: Vec<Value>) -> JobFailure {
@@ -367,14 +377,12 @@ impl WriteOptions {
                 self.format.name().to_uppercase()
             )));
         }
-        if self.format == Format::Csv {
-            if let Some(field) = schema.fields.iter().find(|f| f.mode == Mode::Repeated || f.kind == FieldType::Struct)
-            {
-                return Err(ApiError::invalid(format!(
-                    "Operation cannot be performed on a nested schema. Field: {}",
-                    field.name
-                )));
-            }
+        let nested = |f: &&Field| f.mode == Mode::Repeated || f.kind == FieldType::Struct;
+        if self.format == Format::Csv
+            && let Some(field) = schema.fields.iter().find(nested)
+        {
+            let name = &field.name;
+            return Err(ApiError::invalid(format!("Operation cannot be performed on a nested schema. Field: {name}")));
         }
         Ok(())
     }
@@ -427,28 +435,22 @@ impl WriteOptions {
                 writer.finish().map_err(failed)
             }
             Format::Json | Format::Csv if self.compression == "GZIP" => {
-                let mut gzip = flate2::write::GzEncoder::new(out, flate2::Compression::new(3));
-                self.write_text(&mut gzip, schema, batches)?;
-                Ok(gzip.finish()?)
+                let gzip = flate2::write::GzEncoder::new(out, flate2::Compression::new(3));
+                Ok(self.write_text(gzip, schema, batches).map_err(failed)?.finish()?)
             }
-            Format::Json | Format::Csv => {
-                let mut buffered = std::io::BufWriter::new(out);
-                self.write_text(&mut buffered, schema, batches)?;
-                buffered.into_inner().map_err(|e| ApiError::internal(e.to_string()))
-            }
+            Format::Json | Format::Csv => self.write_text(out, schema, batches).map_err(failed),
         }
     }
 
-    fn write_text(&self, out: &mut dyn Write, schema: &Schema, batches: &[RecordBatch]) -> Result<(), ApiError> {
-        if self.format == Format::Csv && self.header {
-            text::write_csv_header(out, schema, self.delimiter)?;
+    fn write_text<W: Write>(&self, out: W, schema: &Schema, batches: &[RecordBatch]) -> Result<W, CodecError> {
+        if self.format == Format::Json {
+            let mut writer = ndjson::Writer::new(out, schema);
+            batches.iter().try_for_each(|batch| writer.write(batch))?;
+            return writer.finish();
         }
-        for batch in batches {
-            match self.format {
-                Format::Json => text::write_json(out, batch)?,
-                _ => text::write_csv(out, batch, self.delimiter)?,
-            }
-        }
-        Ok(())
+        let how = csv::WriterOptions { field_delimiter: self.delimiter, print_header: self.header };
+        let mut writer = csv::Writer::new(out, schema, how)?;
+        batches.iter().try_for_each(|batch| writer.write(batch))?;
+        writer.finish()
     }
 }

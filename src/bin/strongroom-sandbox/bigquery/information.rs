@@ -7,14 +7,14 @@ use arrow::array::RecordBatch;
 use serde_json::{Value, json};
 use strongroom::model::schema::{Field, FieldType, Schema};
 
-use super::civil::datetime_text;
+use super::civil::{parse_ms, timestamp_text};
 use super::ddl;
 use super::http::Caller;
 use super::jobs;
 use super::names::TableRef;
 use super::partition::Key;
 use super::registry::{self, DatasetRecord, TableRecord};
-use super::rows::{Strictness, batch_from_json};
+use super::rows::batch_from_json;
 use super::schema;
 use super::service::{BigQuery, partitioning};
 use super::sql::Rows;
@@ -110,7 +110,7 @@ const DUNDER_TABLES: Columns = Columns(
 
 /// Milliseconds as a timestamp value.
 fn time(ms: i64) -> Value {
-    json!(format!("{}Z", datetime_text(ms * 1000, 'T')))
+    json!(timestamp_text(ms))
 }
 
 fn yes(flag: bool) -> &'static str {
@@ -148,8 +148,8 @@ pub fn rows(
         _ => return Err(ApiError::not_found(format!("Not found: Table {project}:INFORMATION_SCHEMA.{view}"))),
     };
     let schema = columns.schema();
-    let batch = batch_from_json(&schema, &rows, Strictness::Load)
-        .map_err(|e| ApiError::internal(format!("INFORMATION_SCHEMA.{view}: {e}")))?;
+    let batch =
+        batch_from_json(&schema, &rows).map_err(|e| ApiError::internal(format!("INFORMATION_SCHEMA.{view}: {e}")))?;
     let json = schema::canonical(&schema.to_json());
     Ok(Rows { fields: json["fields"].as_array().cloned().unwrap_or_default(), batches: Arc::new(vec![batch]) })
 }
@@ -343,12 +343,12 @@ pub fn partitions_summary(service: &BigQuery, table: &TableRef) -> Result<(Value
             json!({"project_id": table.project, "dataset_id": table.dataset, "table_id": table.table,
                 "partition_id": row["partition_id"], "creation_time": entry.record.created_ms,
                 "creation_timestamp": time(entry.record.created_ms),
-                "last_modified_time": row["last_modified_time"].as_str().and_then(super::civil::parse_timestamp).map(|us| us / 1000),
+                "last_modified_time": row["last_modified_time"].as_str().and_then(parse_ms),
                 "last_modified_timestamp": row["last_modified_time"]})
         })
         .collect();
     let schema = SUMMARY.schema();
-    let batch = batch_from_json(&schema, &rows, Strictness::Load).map_err(ApiError::internal)?;
+    let batch = batch_from_json(&schema, &rows)?;
     Ok((schema::canonical(&schema.to_json()), batch))
 }
 

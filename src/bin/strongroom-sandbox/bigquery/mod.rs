@@ -9,6 +9,7 @@ mod civil;
 mod contents;
 mod datasets;
 mod ddl;
+mod detect;
 mod effects;
 mod enums;
 mod files;
@@ -29,7 +30,6 @@ mod service;
 pub mod sql;
 mod tabledata;
 mod tables;
-mod text;
 mod upload;
 
 use std::sync::Arc;

@@ -6,7 +6,9 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, Date32Type, Int64Type, TimeUnit, TimestampMicrosecondType};
 use serde_json::Value;
 
-use super::civil::{DAY_US, civil_from_days, days_from_civil};
+use strongroom::codec::value::{self, parse_date};
+
+use super::civil::DAY_US;
 use super::schema::int;
 use crate::core::ApiError;
 
@@ -142,7 +144,7 @@ impl Partitioning {
             (Key::Unpartitioned, _) => "__UNPARTITIONED__".into(),
             (Key::Bucket(v), Self::Range { .. }) => v.to_string(),
             (Key::Bucket(us), Self::Time { unit, .. }) => {
-                let (y, m, d) = civil_from_days(us.div_euclid(DAY_US));
+                let (y, m, d) = civil(us);
                 match unit {
                     Unit::Year => format!("{y:04}"),
                     Unit::Month => format!("{y:04}{m:02}"),
@@ -183,15 +185,11 @@ impl Partitioning {
                 if id.len() != length || !id.bytes().all(|b| b.is_ascii_digit()) {
                     return Err(bad());
                 }
-                let part = |from: usize, to: usize, default: i64| {
-                    id.get(from..to).map_or(default, |t| t.parse().unwrap_or(-1))
-                };
-                let (y, m, d, h) = (part(0, 4, 0), part(4, 6, 1), part(6, 8, 1), part(8, 10, 0));
-                let days = days_from_civil(y, m, d);
-                if civil_from_days(days) != (y, m, d) || h > 23 {
-                    return Err(bad());
-                }
-                Ok(Key::Bucket(days * DAY_US + h * 3_600_000_000))
+                let part = |from: usize, to: usize, default| id.get(from..to).unwrap_or(default);
+                let date = format!("{}-{}-{}", &id[..4], part(4, 6, "01"), part(6, 8, "01"));
+                let hour: i64 = part(8, 10, "0").parse().map_err(|_| bad())?;
+                let days = parse_date(&date).ok().filter(|_| hour < 24).ok_or_else(bad)?;
+                Ok(Key::Bucket(i64::from(days) * DAY_US + hour * 3_600_000_000))
             }
         }
     }
@@ -219,15 +217,20 @@ impl Partitioning {
     }
 }
 
+/// (year, month, day) of an instant.
+fn civil(us: i64) -> (i32, u32, u32) {
+    value::civil_from_days(i32::try_from(us.div_euclid(DAY_US)).unwrap_or(i32::MAX))
+}
+
 impl Unit {
     /// The start of the bucket that holds an instant.
     pub fn floor(self, us: i64) -> i64 {
-        let (y, m, _) = civil_from_days(us.div_euclid(DAY_US));
+        let (y, m, _) = civil(us);
         match self {
             Self::Hour => us.div_euclid(3_600_000_000) * 3_600_000_000,
             Self::Day => us.div_euclid(DAY_US) * DAY_US,
-            Self::Month => days_from_civil(y, m, 1) * DAY_US,
-            Self::Year => days_from_civil(y, 1, 1) * DAY_US,
+            Self::Month => i64::from(value::days_from_civil(y, m, 1)) * DAY_US,
+            Self::Year => i64::from(value::days_from_civil(y, 1, 1)) * DAY_US,
         }
     }
 }

@@ -8,11 +8,11 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::civil::rfc3339_ms;
 use super::http::{Caller, object, page_size, page_token, position};
 use super::names::{Decorated, TableRef};
 use super::registry::{Change, Policy, TableRecord, change_table};
 use super::service::{BigQuery, etag};
+use crate::core::clock::rfc3339_ms;
 use crate::core::{ApiError, Params};
 
 type Service = State<Arc<BigQuery>>;
@@ -50,8 +50,8 @@ fn view(table: &TableRef, policy: &Policy) -> Value {
         "etag": etag(&json!([policy.id, policy.filter, policy.modified_ms])),
         "rowAccessPolicyReference": reference,
         "filterPredicate": policy.filter,
-        "creationTime": rfc3339_ms(policy.created_ms),
-        "lastModifiedTime": rfc3339_ms(policy.modified_ms),
+        "creationTime": rfc3339_ms(policy.created_ms * 1000),
+        "lastModifiedTime": rfc3339_ms(policy.modified_ms * 1000),
     })
 }
 

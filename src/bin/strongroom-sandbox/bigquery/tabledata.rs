@@ -1,6 +1,6 @@
 //! tabledata.*: rows out, page by page, and rows in by streaming.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
@@ -15,12 +15,12 @@ use super::information::{PARTITIONS_SUMMARY, partitions_summary};
 use super::names::{Decorated, TableRef};
 use super::partition::{Key, Partitioning};
 use super::registry::{self, Change, TableRecord};
-use super::rows::{self, Strictness};
+use super::rows;
 use super::schema;
 use super::service::{BigQuery, etag, partitioning, stored_schema};
 use super::tables;
 use crate::core::{ApiError, Params};
-use strongroom::model::schema::Field;
+use strongroom::model::schema::{Field, Schema};
 
 type Service = State<Arc<BigQuery>>;
 type Names = Path<(String, String, String)>;
@@ -251,30 +251,23 @@ fn stream_in(service: &BigQuery, target: &Decorated, request: &Map<String, Value
     if schema.fields.is_empty() {
         return Err(ApiError::invalid("The destination table has no schema."));
     }
-    let mut good = vec![];
-    let mut errors = vec![];
-    for (index, incoming) in rows.iter().enumerate() {
-        match rows::row(&schema, incoming.json, Strictness::Insert, flag("ignoreUnknownValues")) {
-            Ok(cells) => good.push((index, cells)),
-            Err(found) => {
-                let list: Vec<Value> = found
-                    .into_iter()
-                    .map(
-                        |e| json!({"reason": "invalid", "location": e.location, "debugInfo": "", "message": e.message}),
-                    )
-                    .collect();
-                errors.push((index, list));
-            }
-        }
+    let values: Vec<&Value> = rows.iter().map(|r| r.json).collect();
+    let (ready, bad) = rows::convert(&schema, &values, flag("ignoreUnknownValues"))?;
+    let mut errors: BTreeMap<usize, Vec<Value>> = BTreeMap::new();
+    for e in bad {
+        let told = json!({"reason": "invalid", "location": e.location, "debugInfo": "", "message": e.message});
+        errors.entry(e.index).or_default().push(told);
     }
-    if !errors.is_empty() && !flag("skipInvalidRows") {
-        for (index, _) in good.drain(..) {
-            errors.push((index, vec![json!({"reason": "stopped", "location": "", "debugInfo": "", "message": ""})]));
+    if errors.is_empty() || flag("skipInvalidRows") {
+        let good = rows.iter().enumerate().filter(|(i, _)| !errors.contains_key(i)).map(|(_, row)| row).collect();
+        let to =
+            Destination { table: &table, record: &record, schema: &schema, partition: target.partition.as_deref() };
+        append(service, &to, good, ready)?;
+    } else {
+        for index in 0..rows.len() {
+            let stopped = || vec![json!({"reason": "stopped", "location": "", "debugInfo": "", "message": ""})];
+            errors.entry(index).or_insert_with(stopped);
         }
-        errors.sort_by_key(|(index, _)| *index);
-    }
-    if !good.is_empty() {
-        append(service, &table, target.partition.as_deref(), &record, &schema, &rows, good)?;
     }
     let mut out = json!({"kind": "bigquery#tableDataInsertAllResponse"});
     if !errors.is_empty() {
@@ -284,28 +277,37 @@ fn stream_in(service: &BigQuery, target: &Decorated, request: &Map<String, Value
     Ok(out)
 }
 
+/// Where rows go.
+struct Destination<'a> {
+    table: &'a TableRef,
+    record: &'a TableRecord,
+    schema: &'a Schema,
+    partition: Option<&'a str>,
+}
+
 fn append(
     service: &BigQuery,
-    table: &TableRef,
-    partition: Option<&str>,
-    record: &TableRecord,
-    schema: &strongroom::model::schema::Schema,
-    incoming: &[Incoming<'_>],
-    mut good: Vec<(usize, Vec<rows::Cell>)>,
+    to: &Destination<'_>,
+    mut good: Vec<&Incoming<'_>>,
+    ready: Vec<RecordBatch>,
 ) -> Result<(), ApiError> {
+    let Destination { table, record, schema, partition } = *to;
     let now_us = service.sandbox.clock.unique_us();
     let now_ms = now_us.div_euclid(1000);
     let key = format!("{}@{}", table.key(), record.created_ms);
-    good.retain(|(index, _)| incoming[*index].insert_id.is_none_or(|id| !service.recent.has(&key, id, now_ms)));
-    let ids: Vec<&str> = good.iter().filter_map(|(index, _)| incoming[*index].insert_id).collect();
+    good.retain(|row| row.insert_id.is_none_or(|id| !service.recent.has(&key, id, now_ms)));
     if good.is_empty() {
         return Ok(());
     }
+    let ids: Vec<&str> = good.iter().filter_map(|row| row.insert_id).collect();
+    let values: Vec<&Value> = good.iter().map(|row| row.json).collect();
+    // `ready` holds the good rows; only where known ones were dropped the rest is converted again.
+    let all: usize = ready.iter().map(RecordBatch::num_rows).sum();
+    let batches = if all == values.len() { ready } else { rows::convert(schema, &values, true)?.0 };
     let layout = partitioning(&record.resource)?;
-    let batch = rows::batch(schema, good.into_iter().map(|(_, cells)| cells).collect()).map_err(ApiError::invalid)?;
     let ingestion = layout.as_ref().is_some_and(Partitioning::is_ingestion_time);
     let stored = stored_schema(schema, ingestion);
-    let mut batches = vec![super::service::adapt(&batch, &stored)?];
+    let mut batches = batches.iter().map(|b| super::service::adapt(b, &stored)).collect::<Result<Vec<_>, _>>()?;
     if let (true, Some(Partitioning::Time { unit, .. })) = (ingestion, &layout) {
         let key = match (partition, &layout) {
             (Some(id), Some(layout)) => layout.parse_id(&table.to_string(), id)?,
@@ -340,7 +342,7 @@ mod tests {
     fn pages_cover_all_rows_once() {
         let schema = schema::parse(&json!([{"name":"i","type":"INT64"}])).unwrap();
         let values: Vec<Value> = (0..10).map(|i| json!({ "i": i })).collect();
-        let batch = rows::batch_from_json(&schema, &values, Strictness::Insert).unwrap();
+        let batch = rows::batch_from_json(&schema, &values).unwrap();
         let batches = [batch.slice(0, 4), batch.slice(4, 0), batch.slice(4, 6)];
         let mut seen = vec![];
         let mut at = Some(0);

@@ -348,7 +348,7 @@ pub fn view(
         if let Some(origin) = origin {
             out.insert(
                 name.into(),
-                json!({"baseTableReference": origin.base.json(), time: super::civil::rfc3339_ms(origin.time_ms)}),
+                json!({"baseTableReference": origin.base.json(), time: crate::core::clock::rfc3339_ms(origin.time_ms * 1000)}),
             );
         }
     }

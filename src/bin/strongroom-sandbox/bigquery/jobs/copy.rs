@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::civil::parse_timestamp;
+use super::super::civil::parse_ms;
 use super::super::contents::DataFile;
 use super::super::names::{Decorated, TableRef};
 use super::super::partition::Partitioning;
@@ -100,9 +100,8 @@ fn read(copy: &Value, project: &str) -> Result<Order, ApiError> {
         None => None,
         Some(value) => {
             let text = value.as_str().unwrap_or_default();
-            let us = parse_timestamp(text)
-                .ok_or_else(|| ApiError::invalid(format!("Invalid value for destinationExpirationTime: {value}")))?;
-            Some(us.div_euclid(1000))
+            let bad = || ApiError::invalid(format!("Invalid value for destinationExpirationTime: {value}"));
+            Some(parse_ms(text).ok_or_else(bad)?)
         }
     };
     let mut options = Map::new();

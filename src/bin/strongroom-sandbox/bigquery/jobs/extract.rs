@@ -306,13 +306,13 @@ pub async fn export_data(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bigquery::rows::{Strictness, batch_from_json};
+    use crate::bigquery::rows::batch_from_json;
 
     #[test]
     fn shards_hold_all_rows_in_order() {
         let schema = schema::parse(&json!([{"name":"i","type":"INT64"}])).unwrap();
         let values: Vec<Value> = (0..100).map(|i| json!({ "i": i })).collect();
-        let batch = batch_from_json(&schema, &values, Strictness::Insert).unwrap();
+        let batch = batch_from_json(&schema, &values).unwrap();
         let shards = split(&[batch.slice(0, 60), batch.slice(60, 40)], 8 * 30);
         let sizes: Vec<usize> = shards.iter().map(|s| s.iter().map(RecordBatch::num_rows).sum()).collect();
         assert_eq!(sizes, [30, 30, 30, 10]);

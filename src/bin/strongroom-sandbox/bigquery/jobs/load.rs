@@ -256,7 +256,7 @@ impl Commit<'_> {
         }
         for (key, value) in self.load["destinationTableProperties"].as_object().into_iter().flatten() {
             let value = if key == "expirationTime" {
-                let ms = value.as_str().and_then(super::super::civil::parse_timestamp).map(|us| us.div_euclid(1000));
+                let ms = value.as_str().and_then(super::super::civil::parse_ms);
                 json!(ms.or_else(|| schema::int(value)).map(|ms| ms.to_string()))
             } else {
                 value.clone()
