@@ -104,12 +104,24 @@ pub fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     let output = Output::new(cli.json);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return output.problem(Exit::Failed, &format!("cannot start: {error}"), &[]).into(),
+    // Google's generated types are large: a thread's usual stack is soon full of them in a build without optimisation.
+    let thread = std::thread::Builder::new().name("main".into()).stack_size(STACK_BYTES);
+    let work = move || {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK_BYTES).build()?;
+        Ok::<_, std::io::Error>(runtime.block_on(run(cli, &output)))
     };
-    runtime.block_on(run(cli, &output)).into()
+    let exit = match thread.spawn(work).map(std::thread::JoinHandle::join) {
+        Ok(Ok(Ok(exit))) => exit,
+        Ok(Ok(Err(error))) | Err(error) => {
+            Output::new(false).problem(Exit::Failed, &format!("cannot start: {error}"), &[])
+        }
+        Ok(Err(_)) => Exit::Failed, // it panicked, and said so
+    };
+    exit.into()
 }
+
+const STACK_BYTES: usize = 32 << 20;
 
 async fn run(cli: Cli, output: &Output) -> Exit {
     let config = match app::load(&cli.config) {
