@@ -122,3 +122,6 @@ fn routes(router: Router<Arc<BigQuery>>, base: &str) -> Router<Arc<BigQuery>> {
         .route(&at("/queries"), post(query::query))
         .route(&at("/queries/{job}"), get(query::results))
 }
+
+#[cfg(test)]
+mod tests;
