@@ -209,10 +209,13 @@ fn no_delimiter() -> ApiError {
 mod tests {
     use super::*;
 
-    /// Headers and data of every part, fed in pieces of `step` bytes.
-    fn parts(body: &[u8], step: usize) -> Vec<(Vec<(String, String)>, Vec<u8>)> {
+    /// Headers and data of a part.
+    type Part = (Vec<(String, String)>, Vec<u8>);
+
+    /// Every part, fed in pieces of `step` bytes.
+    fn parts(body: &[u8], step: usize) -> Vec<Part> {
         let mut parser = Parser::new("multipart/related; boundary=\"b=_1\"").unwrap();
-        let mut parts: Vec<(Vec<(String, String)>, Vec<u8>)> = Vec::new();
+        let mut parts: Vec<Part> = Vec::new();
         let mut ended = 0;
         for piece in body.chunks(step) {
             for event in parser.feed(piece).unwrap() {
