@@ -7,9 +7,21 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use serde_json::Value;
 
+mod bind;
 pub mod error;
+mod exec;
+mod func;
+mod num;
+mod stmt;
+mod syntax;
+#[cfg(test)]
+mod tests;
+mod ty;
+mod udf;
+mod value;
 
 pub use error::ApiError;
+pub use stmt::script::Script;
 
 /// `project.dataset.table`, unquoted, in the spelling of the query.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -270,39 +282,4 @@ pub struct Outcome {
     /// Logical bytes of the columns that were read.
     pub bytes_processed: i64,
     pub effect: Effect,
-}
-
-/// A script on its way: the caller applies each outcome's effect before it asks for the next one, as later statements may read
-/// what earlier ones wrote.
-///
-/// ```text
-/// let mut script = Script::new(query)?;
-/// while let Some(outcome) = script.next(&catalog).await? { apply(outcome)?; }
-/// ```
-pub struct Script {
-    query: Query,
-}
-
-impl Script {
-    /// Parses the whole text.
-    ///
-    /// # Errors
-    /// `invalidQuery` with the place of a syntax error.
-    pub fn new(query: Query) -> Result<Self, ApiError> {
-        Ok(Self { query })
-    }
-
-    /// How many statements there are; more than one makes the job a SCRIPT.
-    pub fn statement_count(&self) -> usize {
-        1
-    }
-
-    /// Runs the next statement; `None` at the end.
-    ///
-    /// # Errors
-    /// The statement's error. The script is over then.
-    pub async fn next(&mut self, catalog: &Arc<dyn Catalog>) -> Result<Option<Outcome>, ApiError> {
-        let _ = (&self.query, catalog);
-        Err(ApiError::new(400, "invalidQuery", "the SQL engine is still being built"))
-    }
 }
