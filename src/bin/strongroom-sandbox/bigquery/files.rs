@@ -335,19 +335,6 @@ fn opened(input: &Input) -> Result<Box<dyn BufRead>, ApiError> {
     Ok(Box::new(BufReader::with_capacity(1 << 16, file)))
 }
 
-/// Whether a load turns values of type `from` (in a file) into `to` (of the table); REST names.
-pub fn converts(from: &str, to: &str) -> bool {
-    matches!(
-        (from, to),
-        ("INTEGER", "FLOAT" | "NUMERIC" | "BIGNUMERIC" | "TIMESTAMP")
-            | ("NUMERIC", "BIGNUMERIC" | "FLOAT")
-            | ("STRING", "JSON" | "GEOGRAPHY" | "INTERVAL" | "DATE" | "TIME" | "DATETIME" | "BYTES")
-            | ("TIMESTAMP", "DATETIME")
-            | ("DATETIME", "TIMESTAMP")
-            | ("BYTES", "STRING" | "NUMERIC" | "BIGNUMERIC")
-    )
-}
-
 /// How extracted files are written.
 #[derive(Debug, Clone)]
 pub struct WriteOptions {

@@ -70,13 +70,11 @@ fn query_of(
 pub async fn describe(
     service: &Arc<BigQuery>,
     project: &str,
-    dataset: &str,
     sql: &str,
     legacy: bool,
     location: &str,
 ) -> Result<Vec<Value>, ApiError> {
     let caller = Caller::default();
-    let _ = dataset;
     let query = Query {
         sql: sql.to_owned(),
         project: project.to_owned(),

@@ -118,8 +118,7 @@ async fn describe_view(
     if sql.trim().is_empty() {
         return Err(ApiError::invalid("View query must not be empty"));
     }
-    let fields =
-        super::query::describe(service, &table.project, &table.dataset, &sql, legacy, owner.location()).await?;
+    let fields = super::query::describe(service, &table.project, &sql, legacy, owner.location()).await?;
     let given =
         resource.get("schema").and_then(|s| s.get("fields")).and_then(Value::as_array).cloned().unwrap_or_default();
     let fields: Vec<Value> = fields

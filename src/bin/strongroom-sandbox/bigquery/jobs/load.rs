@@ -421,15 +421,11 @@ fn merge_fields(table: &str, old: &Value, new: &Value, may_add: bool, may_relax:
         match (mode(have).as_str(), mode(field).as_str()) {
             (a, b) if a == b => {}
             ("REQUIRED", "NULLABLE") if may_relax => have["mode"] = json!("NULLABLE"),
-            // A nullable file column may fill a required table column, as long as it holds no null.
-            ("REQUIRED", "NULLABLE") | ("NULLABLE", "REQUIRED") => {}
             (a, b) => return Err(refuse(format!("Field {name} has changed mode from {a} to {b}"))),
         }
         if have["type"] != field["type"] {
             let (a, b) = (have["type"].as_str().unwrap_or_default(), field["type"].as_str().unwrap_or_default());
-            if !files::converts(b, a) {
-                return Err(refuse(format!("Field {name} has changed type from {a} to {b}")));
-            }
+            return Err(refuse(format!("Field {name} has changed type from {a} to {b}")));
         }
         if have["type"] == "RECORD" {
             have["fields"] = merge_fields(table, &have["fields"], &field["fields"], may_add, may_relax)?;
