@@ -6,6 +6,7 @@ use super::run::{self, Undo};
 use super::{Context, JobError};
 use crate::catalog::{self, Lease, LeaseError, OpenRun, StoreJournal};
 use crate::ingestion;
+use crate::model::Failure;
 use crate::saga::Saga;
 
 /// An open run, and what became of it.
@@ -99,7 +100,8 @@ async fn resume_overdue(context: &Context) -> Result<Vec<Recovered>, JobError> {
 /// When the journal cannot be read; a run that is alive is no error here.
 pub async fn at_start(context: &Context) -> Result<Vec<Recovered>, JobError> {
     match run(context).await {
-        Err(JobError::Lease(LeaseError::Held { .. })) => Ok(vec![]),
+        // Without a vault there is no journal; that the vault is missing is told with all else that is wrong.
+        Err(JobError::Lease(LeaseError::Held { .. }) | JobError::Failure(Failure::NotFound { .. })) => Ok(vec![]),
         outcome => outcome,
     }
 }
