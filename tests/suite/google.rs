@@ -226,17 +226,16 @@ async fn snapshots_extracts_and_loads_go_through() {
     let bigquery = &google.bigquery;
     let id = with_dataset(&google, "d").await;
     google.storage.insert_bucket(PROJECT, "vault-eu", json!({"location": "EU"})).await.unwrap();
-    bigquery
-        .query(
-            PROJECT,
-            "CREATE TABLE d.t AS SELECT n AS a, CAST(n AS STRING) AS s FROM UNNEST(GENERATE_ARRAY(1, 100)) AS n",
-            &options(),
-        )
-        .await
-        .unwrap();
     let reference = |table: &str| json!({"projectId": PROJECT, "datasetId": "d", "tableId": table});
     let job = |name: &str| JobRef::new(PROJECT, name, Some("EU".into()));
     let poll = PollPolicy::default();
+
+    let rows: String = (1..=100).map(|n| format!("{{\"a\": {n}, \"s\": \"{n}\"}}\n")).collect();
+    google.storage.write_bytes("vault-eu", "in.json", rows.into(), &WriteOptions::default()).await.unwrap();
+    let schema = json!({"fields": [{"name": "a", "type": "INTEGER", "mode": "NULLABLE"}, {"name": "s", "type": "STRING", "mode": "NULLABLE"}]});
+    let load = json!({"load": {"sourceUris": ["gs://vault-eu/in.json"], "destinationTable": reference("t"),
+        "sourceFormat": "NEWLINE_DELIMITED_JSON", "schema": schema}});
+    bigquery.run_job(&job("first"), load, &poll, &mut |_| {}).await.unwrap();
 
     let snapshot = json!({"copy": {"sourceTable": reference("t"), "destinationTable": reference("t_snap"),
         "operationType": "SNAPSHOT", "destinationExpirationTime": "2099-01-01T00:00:00Z", "writeDisposition": "WRITE_EMPTY"}});

@@ -61,12 +61,15 @@ fn stop(child: &mut Child) {
 const READY: &str = "strongroom-sandbox listening on ";
 
 fn launch(data: &Path, args: &[&str]) -> (Child, String) {
+    let log = std::fs::File::create(data.join("stderr.log")).expect("a log file");
     let mut child = Command::new(env!("CARGO_BIN_EXE_strongroom-sandbox"))
         .arg("--data")
         .arg(data)
         .args(["--port", "0"])
         .args(args)
         .stdout(Stdio::piped())
+        // Not the test's own: were the test to die, the sandbox would keep its output open.
+        .stderr(log)
         .spawn()
         .expect("the sandbox starts");
     let output = child.stdout.take().expect("its standard output");
@@ -83,7 +86,8 @@ fn launch(data: &Path, args: &[&str]) -> (Child, String) {
         Ok(endpoint) => (child, endpoint),
         Err(error) => {
             stop(&mut child);
-            panic!("the sandbox did not say that it is ready: {error}");
+            let said = std::fs::read_to_string(data.join("stderr.log")).unwrap_or_default();
+            panic!("the sandbox did not say that it is ready: {error}\n{said}");
         }
     }
 }

@@ -116,17 +116,10 @@ impl BigQuery {
     /// `Exists` when the id belongs to a job with other work; `Invalid` for a configuration that is none; else as mapped.
     pub async fn insert_job(&self, job: &JobRef, configuration: Value) -> Result<Value, Failure> {
         let object = job.object();
-        let typed: model::JobConfiguration = serde_json::from_value(configuration.clone()).map_err(|error| {
-            Failure::Invalid { object: object.clone(), message: format!("no job configuration: {error}") }
-        })?;
-        let reference = model::JobReference::new()
-            .set_project_id(&job.project)
-            .set_job_id(&job.job_id)
-            .set_or_clear_location(job.location.clone());
-        let request = model::Job::new().set_configuration(typed).set_job_reference(reference);
+        let request = Self::request(job, &configuration)?;
         let sent = self
             .official(&object, Effect::Idempotent, || {
-                self.jobs.insert_job().set_project_id(&job.project).set_job(request.clone()).send()
+                self.jobs.insert_job().set_project_id(&job.project).set_job((*request).clone()).send()
             })
             .await;
         match sent {
@@ -145,6 +138,19 @@ impl BigQuery {
             }
             Err(failure) => Err(failure),
         }
+    }
+
+    /// The job in the crate's words; on the heap, as it is large.
+    fn request(job: &JobRef, configuration: &Value) -> Result<Box<model::Job>, Failure> {
+        let typed: model::JobConfiguration = serde_json::from_value(configuration.clone()).map_err(|error| {
+            let message = format!("no job configuration: {error}");
+            Failure::Invalid { object: job.object(), message }
+        })?;
+        let reference = model::JobReference::new()
+            .set_project_id(&job.project)
+            .set_job_id(&job.job_id)
+            .set_or_clear_location(job.location.clone());
+        Ok(Box::new(model::Job::new().set_configuration(typed).set_job_reference(reference)))
     }
 
     /// The job as it is now.

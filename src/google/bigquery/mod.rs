@@ -74,13 +74,14 @@ impl BigQuery {
         })
     }
 
-    /// One call of the official crate under our retry.
+    /// One call of the official crate under our retry. On the heap: the crate's messages are large (a job is 11 kB), its
+    /// futures hold several, and together they would outgrow a thread's stack in a debug build.
     async fn official<T, F>(&self, object: &str, effect: Effect, mut call: impl FnMut() -> F) -> Result<T, Failure>
     where
         F: Future<Output = google_cloud_bigquery_v2::Result<T>>,
     {
         retry::run(&self.rest.retry, effect, |_| {
-            let sent = call();
+            let sent = Box::pin(call());
             async move { sent.await.map_err(|error| Fault::from_gax(object, &error)) }
         })
         .await
@@ -92,7 +93,7 @@ impl BigQuery {
         F: Future<Output = google_cloud_bigquery_v2::Result<()>>,
     {
         retry::run(&self.rest.retry, Effect::Idempotent, |attempt: Attempt| {
-            let sent = call();
+            let sent = Box::pin(call());
             async move {
                 match sent.await.map_err(|error| Fault::from_gax(object, &error)) {
                     Err(Fault { failure: Failure::NotFound { .. }, .. }) if attempt.perhaps_done => Ok(()),
