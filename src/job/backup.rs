@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::run::{self, Undo};
-use super::{Context, JobError, capture};
+use super::{Context, JobError, capture, parallel};
 use crate::catalog::Catalog;
 use crate::config::SourceKind;
 use crate::manifest::{FORMAT, Manifest, PauseRecord, Previous, StepTiming};
@@ -269,21 +268,15 @@ impl Work<'_> {
     async fn snapshot_source(&self, source: &BigQueryPlan, at: Timestamp) -> Result<Vec<(TableId, Value)>, Failure> {
         let ids = job_ids(self.id, source);
         let done = AtomicUsize::new(0);
-        stream::iter(source.tables.iter().enumerate())
-            .map(|(index, table)| {
-                let (ids, done) = (&ids, &done);
-                async move {
-                    let from = (&table.table, Some(at));
-                    let to = (&table.snapshot, source.snapshots_expire_at);
-                    let resource = bigquery::snapshot(&self.context.google, ids, index, from, to).await?;
-                    let n = done.fetch_add(1, Ordering::Relaxed) + 1;
-                    self.context.observer.progress("snapshot", n, source.tables.len(), table.table.table());
-                    Ok((table.table.clone(), resource))
-                }
-            })
-            .buffer_unordered(SNAPSHOTS_AT_ONCE)
-            .try_collect()
-            .await
+        parallel::each(source.tables.iter().enumerate(), SNAPSHOTS_AT_ONCE, async |(index, table)| {
+            let from = (&table.table, Some(at));
+            let to = (&table.snapshot, source.snapshots_expire_at);
+            let resource = bigquery::snapshot(&self.context.google, &ids, index, from, to).await?;
+            let n = done.fetch_add(1, Ordering::Relaxed) + 1;
+            self.context.observer.progress("snapshot", n, source.tables.len(), table.table.table());
+            Ok((table.table.clone(), resource))
+        })
+        .await
     }
 
     async fn resume(&self) -> Result<Done<()>, JobError> {

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::backup::{count, job_ids};
 use super::inspect::{self, TableReader};
-use super::{Context, JobError};
+use super::{Context, JobError, parallel};
 use crate::codec::digest::Digests;
 use crate::google::bigquery::QueryOptions;
 use crate::manifest::{
@@ -58,19 +57,14 @@ impl Capture<'_> {
     async fn dataset(&self, plan: &BigQueryPlan) -> Result<BigQueryRecord, JobError> {
         let facts = self.facts_of(&plan.name)?;
         let done = AtomicUsize::new(0);
-        let mut tables: Vec<TableRecord> = stream::iter(plan.tables.iter().enumerate())
-            .map(|(index, table)| {
-                let done = &done;
-                async move {
-                    let record = self.table(plan, facts, index, table).await?;
-                    let n = done.fetch_add(1, Ordering::Relaxed) + 1;
-                    self.context.observer.progress("capture", n, plan.tables.len(), table.table.table());
-                    Ok::<_, JobError>(record)
-                }
-            })
-            .buffer_unordered(self.context.config.parallel)
-            .try_collect()
-            .await?;
+        let at_once = self.context.config.parallel;
+        let mut tables = parallel::each(plan.tables.iter().enumerate(), at_once, async |(index, table)| {
+            let record = self.table(plan, facts, index, table).await?;
+            let n = done.fetch_add(1, Ordering::Relaxed) + 1;
+            self.context.observer.progress("capture", n, plan.tables.len(), table.table.table());
+            Ok::<_, JobError>(record)
+        })
+        .await?;
         tables.sort_by(|a, b| a.table.cmp(&b.table));
 
         let mut views = Vec::new();

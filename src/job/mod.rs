@@ -5,6 +5,7 @@ mod capture;
 mod context;
 pub mod ingest;
 mod inspect;
+mod parallel;
 pub mod recover;
 pub mod restore;
 mod run;

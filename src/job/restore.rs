@@ -12,7 +12,7 @@ use super::backup::count;
 use super::run::{self, Undo};
 use super::validate::{self, Validation};
 use super::verify::{checked, definition, format};
-use super::{Context, JobError, inspect};
+use super::{Context, JobError, inspect, parallel};
 use crate::catalog::Entry;
 use crate::google::bigquery::QueryOptions;
 use crate::ingestion;
@@ -316,11 +316,11 @@ impl Work<'_> {
                 .chain(plan.tables.iter().filter(|table| in_the_way(&table.existing)).map(|table| table.target.clone()))
                 .collect();
             bigquery::drop_tables(google, &old, self.context.config.parallel).await?;
-            let each = plan.tables.iter().map(|table| async move {
+            let done = parallel::each(&plan.tables, self.context.config.parallel, async |table| {
                 bigquery::make_table(google, &table.target, loaded.table(&table.source)?, now_ms).await?;
                 Ok::<_, JobError>(())
-            });
-            let done: Vec<()> = stream::iter(each).buffer_unordered(self.context.config.parallel).try_collect().await?;
+            })
+            .await?;
             made += done.len();
         }
         Ok(Done::new(()).note(count(made, "table")))
@@ -334,17 +334,14 @@ impl Work<'_> {
             // The largest first: the end of the whole is not one large table's.
             let mut order: Vec<(usize, &TableRestore)> = plan.tables.iter().enumerate().collect();
             order.sort_by_key(|(_, table)| std::cmp::Reverse(table.size_bytes));
-            let each = order.into_iter().map(|(index, table)| {
-                let (ids, done) = (&ids, &done);
-                async move {
-                    let rows = self.load_table(ids, index, table, record, loaded).await?;
-                    let n = done.fetch_add(1, Ordering::Relaxed) + 1;
-                    self.context.observer.progress("load", n, plan.tables.len(), table.target.table());
-                    Ok::<_, JobError>(rows)
-                }
-            });
-            let loaded_rows: Vec<u64> =
-                stream::iter(each).buffer_unordered(self.context.config.parallel).try_collect().await?;
+            let at_once = self.context.config.parallel;
+            let loaded_rows = parallel::each(order, at_once, async |(index, table)| {
+                let rows = self.load_table(&ids, index, table, record, loaded).await?;
+                let n = done.fetch_add(1, Ordering::Relaxed) + 1;
+                self.context.observer.progress("load", n, plan.tables.len(), table.target.table());
+                Ok::<_, JobError>(rows)
+            })
+            .await?;
             rows += loaded_rows.iter().sum::<u64>();
         }
         Ok(Done::new(()).note(format!("{rows} rows")))

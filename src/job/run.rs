@@ -48,6 +48,9 @@ pub(super) async fn carry_out(context: &Context, run: &str, undo: Value) -> Resu
             if store.head(&format!("{folder}/manifest.json")).await?.is_some() {
                 return Ok(()); // it was committed after all
             }
+            if let Some(snapshot) = snapshots.first() {
+                bigquery::settle(&context.google, snapshot.project(), run).await?;
+            }
             for object in store.list(&format!("{folder}/")).await? {
                 store.delete(&object.key).await?;
             }

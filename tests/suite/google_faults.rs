@@ -86,15 +86,16 @@ async fn the_server_is_given_the_time_that_it_asks_for() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_whose_reply_was_lost_runs_once() {
-    let (_sandbox, google, proxy) =
-        broken(first(1, "POST /bigquery/v2/projects/demo-project/jobs", Action::LoseReply)).await;
+    let (_sandbox, google, proxy, id) =
+        broken_with_dataset(first(1, "POST /bigquery/v2/projects/demo-project/jobs", Action::LoseReply)).await;
     let job = JobRef::new(PROJECT, "only_once", Some("EU".into()));
-    let sql = "CREATE TABLE d.once AS SELECT 1 AS a";
+    let sql = format!("CREATE TABLE `{id}.once` AS SELECT 1 AS a");
     let configuration = json!({"query": {"query": sql, "useLegacySql": false}});
     google.bigquery.run_job(&job, configuration, &PollPolicy::default(), &mut |_| {}).await.unwrap();
     assert_eq!(proxy.count("POST /bigquery/v2/projects/demo-project/jobs"), 2, "it was sent again");
     let options = QueryOptions { location: Some("EU".into()), ..QueryOptions::default() };
-    let count = google.bigquery.query(PROJECT, "SELECT COUNT(*) AS n FROM d.once", &options).await.unwrap();
+    let count =
+        google.bigquery.query(PROJECT, &format!("SELECT COUNT(*) AS n FROM `{id}.once`"), &options).await.unwrap();
     assert_eq!(count.cell(0, "n"), Some(&json!("1")));
 }
 

@@ -1,13 +1,15 @@
 //! The jobs that BigQuery runs for a backup: snapshots, extracts, loads. Each has a deterministic id, so that sending it
 //! again is not doing it again.
 
+use std::time::Duration;
+
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::config::TableFormat;
 use crate::google::Google;
-use crate::google::bigquery::{JobRef, PollPolicy, QueryOptions};
+use crate::google::bigquery::{JobFilter, JobRef, PollPolicy, QueryOptions};
 use crate::model::{DatasetId, Failure, TableId};
 
 /// Makes the ids of a run's jobs.
@@ -21,9 +23,38 @@ pub struct JobIds {
 impl JobIds {
     /// The id of the `index`-th job of a kind, in its `attempt`-th attempt.
     pub fn job(&self, kind: &str, index: usize, attempt: u32) -> JobRef {
-        let id = format!("strongroom_{}_{kind}_{index}_{attempt}", self.run.replace(['.', ':'], "-"));
+        let id = format!("{}_{kind}_{index}_{attempt}", prefix(&self.run));
         JobRef::new(&self.project, id, Some(self.location.clone()))
     }
+}
+
+/// How the ids of a run's jobs begin.
+fn prefix(run: &str) -> String {
+    format!("strongroom_{}", run.replace(['.', ':'], "-"))
+}
+
+/// Ends the jobs that a run has left under way, so that nothing more is written.
+///
+/// # Errors
+/// `Unknown` when one still runs after two minutes.
+pub async fn settle(google: &Google, project: &str, run: &str) -> Result<(), Failure> {
+    let filter = JobFilter { only_active: true, ..JobFilter::default() };
+    let prefix = prefix(run);
+    let active = google.bigquery.list_jobs(project, &filter).await?;
+    let own =
+        active.iter().filter(|job| job["jobReference"]["jobId"].as_str().is_some_and(|id| id.starts_with(&prefix)));
+    for job in own.map(JobRef::of) {
+        match google.bigquery.cancel_job(&job).await {
+            Ok(()) | Err(Failure::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let poll = PollPolicy { deadline: Duration::from_secs(120), ..PollPolicy::default() };
+        match google.bigquery.wait_job(&job, &poll, &mut |_| {}).await {
+            Err(error @ Failure::Unknown { .. }) => return Err(error),
+            _ => {} // done, one way or the other
+        }
+    }
+    Ok(())
 }
 
 /// How often a job that failed inside the service is made anew, under a new id.

@@ -7,5 +7,7 @@ mod rebuild;
 
 pub use definition::{Definition, comparable};
 pub use inventory::inventory;
-pub use jobs::{JobIds, cut_instant, drop_tables, ensure_snapshot_dataset, extract, load, snapshot, unsnapshot};
+pub use jobs::{
+    JobIds, cut_instant, drop_tables, ensure_snapshot_dataset, extract, load, settle, snapshot, unsnapshot,
+};
 pub use rebuild::{apply_policies, finish_dataset, make_dataset, make_routine, make_table, make_view};
