@@ -28,6 +28,8 @@ pub struct Snapshot {
     caller: Caller,
     /// Which version of each table was read, and how many rows it had.
     seen: Mutex<HashMap<TableRef, (i64, u64)>>,
+    /// Tables of which the caller sees some rows only.
+    filtered: Mutex<Vec<TableRef>>,
 }
 
 impl Snapshot {
@@ -38,12 +40,22 @@ impl Snapshot {
             location: location.to_owned(),
             caller: caller.clone(),
             seen: Mutex::default(),
+            filtered: Mutex::default(),
         }
     }
 
     /// The version and row count of a table as the last statement read it; forgotten afterwards.
     pub fn take_seen(&self, table: &TableRef) -> Option<(i64, u64)> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(table)
+    }
+
+    /// The engine takes a table whose rows are filtered for a view; its complaint is put into BigQuery's words.
+    pub fn explain(&self, error: ApiError) -> ApiError {
+        let filtered = self.filtered.lock().unwrap_or_else(PoisonError::into_inner);
+        match filtered.iter().find(|t| error.message.contains(&t.to_string()) && error.message.contains("VIEW")) {
+            Some(table) => access_denied(table),
+            None => error,
+        }
     }
 
     fn missing(&self, table: &TableRef) -> ApiError {
@@ -143,6 +155,7 @@ impl Catalog for Snapshot {
         match filter {
             None => self.rows_of(&table, &record, at_ms),
             Some(predicate) => {
+                self.filtered.lock().unwrap_or_else(PoisonError::into_inner).push(table.clone());
                 let time = at_ms.map_or(String::new(), |ms| format!(" FOR SYSTEM_TIME AS OF TIMESTAMP_MILLIS({ms})"));
                 let TableRef { project, dataset, table: name } = &table;
                 Ok(Relation::View {
@@ -206,6 +219,13 @@ impl Catalog for Snapshot {
             .map(|(id, _)| id)
             .collect())
     }
+}
+
+/// DML needs all rows of its table.
+pub fn access_denied(table: &TableRef) -> ApiError {
+    let message =
+        format!("Access Denied: DML over table {table} needs all its rows, and a row access policy hides some.");
+    ApiError::forbidden("accessDenied", message)
 }
 
 /// A catalog of one table: whatever is asked for is that.

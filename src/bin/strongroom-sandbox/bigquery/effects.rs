@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 use strongroom::model::schema::Schema;
 
-use super::catalog::{Snapshot, path_json, table_ref};
+use super::catalog::{Snapshot, access_denied, path_json, table_ref};
 use super::http::blocking;
 use super::jobs::copy::{Operation, Order, Write, perform};
 use super::jobs::{Context, extract, load};
@@ -264,12 +264,7 @@ fn replace_rows(
         kind => return Err(words(format!("Cannot modify {table}: it is currently a {kind}."))),
     }
     if policies::filter_for(&record, &context.caller, table).is_some() {
-        return Err(ApiError::forbidden(
-            "accessDenied",
-            format!(
-                "Access Denied: DML over table {table} requires full access to all its rows, and a row access policy hides some."
-            ),
-        ));
+        return Err(access_denied(table));
     }
     let (seen_us, seen_rows) = catalog.take_seen(table).unwrap_or((record.version_us(), 0));
     let ingestion = partitioning(&record.resource)?.is_some_and(|p| p.is_ingestion_time());
