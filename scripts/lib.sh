@@ -60,6 +60,7 @@ now_ms() { date +%s%3N; }
 start_sandbox() {
   local log=$1
   shift
+  : >"$log" # there before it is read
   "$(target_dir)/debug/strongroom-sandbox" "$@" >"$log" 2>"$log.err" </dev/null &
   sandbox_pid=$!
   sandbox_url=

@@ -11,7 +11,7 @@ const DENIED: Action = Action::Answer(403, None);
 /// A step, and which of its requests is denied: a method, and a text of its path.
 const STEPS: &[(&str, &str, &str)] = &[
     ("pause", "POST", ":pause"),
-    ("drain", "GET", "/jobs?"),
+    ("drain", "GET", "allUsers=true"),
     ("snapshot", "GET", "/tables/fct_usage_daily_2"),
     ("capture", "GET", "data%2Fwarehouse"),
     ("capture", "POST", "meta%2Fwarehouse"),
