@@ -132,7 +132,8 @@ mod tests {
     fn every_figure_counts() {
         let base = totals();
         assert_eq!(base.difference(&base), None);
-        let changes: [(&str, fn(&mut Totals)); 6] = [
+        type Change = fn(&mut Totals);
+        let changes: [(&str, Change); 6] = [
             ("4 rows, expected 3", |t| t.row_count = 4),
             ("column cost: its sum is 10.02, expected 10.01", |t| t.columns[0].sum = Some("10.02".into())),
             ("column cost: 2 nulls, expected 1", |t| t.columns[0].null_count = 2),

@@ -49,9 +49,9 @@ pub async fn settle(google: &Google, project: &str, run: &str) -> Result<(), Fai
             Err(error) => return Err(error),
         }
         let poll = PollPolicy { deadline: Duration::from_secs(120), ..PollPolicy::default() };
-        match google.bigquery.wait_job(&job, &poll, &mut |_| {}).await {
-            Err(error @ Failure::Unknown { .. }) => return Err(error),
-            _ => {} // done, one way or the other
+        // Done is enough, one way or the other.
+        if let Err(error @ Failure::Unknown { .. }) = google.bigquery.wait_job(&job, &poll, &mut |_| {}).await {
+            return Err(error);
         }
     }
     Ok(())
