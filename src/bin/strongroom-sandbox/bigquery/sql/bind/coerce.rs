@@ -5,7 +5,7 @@ use datafusion::logical_expr::Expr;
 
 use super::scope::Tx;
 use crate::bigquery::sql::error::{Res, invalid};
-use crate::bigquery::sql::func::cast::{CastTo, cast_value};
+use crate::bigquery::sql::func::cast::{cast_value, castable};
 use crate::bigquery::sql::ty::Ty;
 use crate::bigquery::sql::udf;
 use crate::bigquery::sql::value::{Value, build};
@@ -127,20 +127,22 @@ pub fn cast(tx: Tx, to: &Ty, safe: bool) -> Res<Tx> {
         let value = soft_value(value, &tx.ty, to).map_err(invalid)?;
         return Ok(Tx { e: constant(to, &value)?, ty: to.clone(), lit: Some(value), soft: true });
     }
-    let how = CastTo::new(&tx.ty, to).ok_or_else(|| invalid(format!("Invalid cast from {} to {to}", tx.ty)))?;
+    if !castable(&tx.ty, to) {
+        return Err(invalid(format!("Invalid cast from {} to {to}", tx.ty)));
+    }
     if let Some(value) = &tx.lit {
         let (ty, soft) = (tx.ty.clone(), tx.soft);
-        return match cast_value(value, &ty, to, &how) {
+        return match cast_value(value, &ty, to) {
             Ok(value) => Ok(Tx { e: constant(to, &value)?, ty: to.clone(), lit: Some(value), soft }),
             Err(_) if safe => {
                 Ok(Tx { e: constant(to, &Value::Null)?, ty: to.clone(), lit: Some(Value::Null), soft: false })
             }
             // The query may never come to evaluate it.
             Err(message) if tx.soft && !matches!(value, Value::Null) && is_implicit(&ty, to) => Err(invalid(message)),
-            Err(_) => Ok(cast_expr(Tx { lit: None, ..tx }, to, how, safe)),
+            Err(_) => Ok(cast_expr(Tx { lit: None, ..tx }, to, safe)),
         };
     }
-    Ok(cast_expr(tx, to, how, safe))
+    Ok(cast_expr(tx, to, safe))
 }
 
 /// A literal's value as another type, part by part: a NULL within has no type yet.
@@ -154,10 +156,7 @@ fn soft_value(value: &Value, from: &Ty, to: &Ty) -> Result<Value, String> {
             let parts = items.iter().zip(from.iter()).zip(to.iter());
             Ok(Value::Struct(parts.map(|((v, f), t)| soft_value(v, &f.1, &t.1)).collect::<Result<_, _>>()?))
         }
-        _ => {
-            let how = CastTo::new(from, to).ok_or_else(|| format!("Invalid cast from {from} to {to}"))?;
-            cast_value(value, from, to, &how)
-        }
+        _ => cast_value(value, from, to),
     }
 }
 
@@ -165,14 +164,14 @@ fn is_implicit(from: &Ty, to: &Ty) -> bool {
     matches!((from, to), (Ty::String, Ty::Date | Ty::Datetime | Ty::Time | Ty::Timestamp))
 }
 
-fn cast_expr(tx: Tx, to: &Ty, how: CastTo, safe: bool) -> Tx {
+fn cast_expr(tx: Tx, to: &Ty, safe: bool) -> Tx {
     if let Some(body) = crate::bigquery::sql::func::cast::fast(&tx.ty, to) {
         let id = format!("cast_{}_{to}", tx.ty);
         return Tx::new(udf::call(id, vec![tx.pair()], to.clone(), udf::Body::Batch(body), false, safe), to.clone());
     }
     let (from, target) = (tx.ty.clone(), to.clone());
     let id = format!("cast_{from}_{target}");
-    let body = move |a: &[Value]| cast_value(&a[0], &from, &target, &how);
+    let body = move |a: &[Value]| cast_value(&a[0], &from, &target);
     let e = udf::call(id, vec![tx.pair()], to.clone(), udf::Body::Rows(std::sync::Arc::new(body)), false, safe);
     Tx::new(e, to.clone())
 }

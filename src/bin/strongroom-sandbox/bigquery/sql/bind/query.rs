@@ -185,7 +185,8 @@ impl Context<'_> {
                 let shown: Vec<String> = items.iter().map(|i| i.ty.to_string()).collect();
                 invalid(format!("Column {} in {label} has incompatible types: {} at {place}", n + 1, shown.join(", ")))
             })?;
-            if !(op == "UNION" && all) && !ty.groupable() {
+            let compares = op != "UNION" || !all;
+            if compares && !ty.groupable() {
                 return Err(invalid(format!(
                     "Column {} in {label} has type that does not support set operation comparisons: {ty} at {place}",
                     n + 1

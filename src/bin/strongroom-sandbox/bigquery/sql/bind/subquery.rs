@@ -30,6 +30,9 @@ enum Shape {
     Exists,
 }
 
+/// The keys of an IN subquery's values, and whether NULL is among them.
+type Members = (HashSet<Vec<u8>>, bool);
+
 /// A bound subquery.
 struct Sub {
     bound: Bound,
@@ -89,8 +92,7 @@ impl Context<'_> {
         let value = coerce(value, &ty)?;
         if sub.captures.is_empty() {
             let plan = self.prepared(&sub)?;
-            let set: OnceLock<Result<(HashSet<Vec<u8>>, bool), String>> = OnceLock::new();
-            let convert = super::super::func::cast::CastTo::new(&element, &ty);
+            let set: OnceLock<Result<Members, String>> = OnceLock::new();
             let from = element.clone();
             let to = ty.clone();
             let read = move || {
@@ -100,9 +102,7 @@ impl Context<'_> {
                     let reader = Reader::new(batch.column(0).as_ref(), &from);
                     for row in 0..batch.num_rows() {
                         let mut value = reader.get(row);
-                        if let (Some(how), false) = (&convert, value.is_null()) {
-                            value = super::super::func::cast::cast_value(&value, &from, &to, how)?;
-                        }
+                        value = super::super::func::cast::cast_value(&value, &from, &to)?;
                         unknown |= value.is_null();
                         let mut key = Vec::new();
                         value.key(&mut key);

@@ -174,7 +174,8 @@ pub fn parts(name: &str, mut args: Vec<Tx>, m: Modifiers) -> Res<Parts> {
     if (m.distinct || name == "APPROX_COUNT_DISTINCT") && !ty.groupable() {
         return Err(invalid(format!("Aggregate functions with DISTINCT cannot be used with arguments of type {ty}")));
     }
-    let plain = !ordered && !(m.window && m.distinct);
+    let forgets = m.window && m.distinct;
+    let plain = !(ordered || forgets);
     match name {
         "COUNT" | "APPROX_COUNT_DISTINCT" if !ordered => {
             let distinct = m.distinct || name != "COUNT";

@@ -18,39 +18,26 @@ use crate::bigquery::sql::ty::Ty;
 use crate::bigquery::sql::udf::BatchFn;
 use crate::bigquery::sql::value::{Value, interval_text};
 
-/// A cast that exists.
-#[derive(Debug, Clone)]
-pub struct CastTo;
-
-impl CastTo {
-    /// Whether BigQuery has the cast.
-    pub fn new(from: &Ty, to: &Ty) -> Option<Self> {
-        use Ty::*;
-        let yes = match (from, to) {
-            (a, b) if a.same(b) => true,
-            (Array(a), Array(b)) => return Self::new(a, b),
-            (Struct(a), Struct(b)) => {
-                return (a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| Self::new(&a.1, &b.1).is_some()))
-                    .then_some(Self);
-            }
-            (Range(a), String) | (String, Range(a)) => matches!(**a, Date | Datetime | Timestamp),
-            (Int64, Bool | String | Float64 | Numeric | BigNumeric) => true,
-            (Float64 | Numeric | BigNumeric, Int64 | String | Float64 | Numeric | BigNumeric) => true,
-            (Bool, Int64 | String) => true,
-            (
-                String,
-                Int64 | Float64 | Bool | Bytes | Numeric | BigNumeric | Date | Datetime | Time | Timestamp | Interval
-                | Json,
-            ) => *to != Json,
-            (Bytes, String) => true,
-            (Date, String | Datetime | Timestamp) => true,
-            (Datetime, String | Date | Time | Timestamp) => true,
-            (Time, String) => true,
-            (Timestamp, String | Date | Datetime | Time) => true,
-            (Interval, String) => true,
-            _ => false,
-        };
-        yes.then_some(Self)
+/// Whether BigQuery has a cast.
+pub fn castable(from: &Ty, to: &Ty) -> bool {
+    use Ty::*;
+    match (from, to) {
+        (a, b) if a.same(b) => true,
+        (Array(a), Array(b)) => castable(a, b),
+        (Struct(a), Struct(b)) => a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| castable(&a.1, &b.1)),
+        (Range(_), String) | (String, Range(_)) => true,
+        (Int64, Bool | String | Float64 | Numeric | BigNumeric)
+        | (Float64 | Numeric | BigNumeric, Int64 | String | Float64 | Numeric | BigNumeric)
+        | (Bool, Int64 | String)
+        | (
+            String,
+            Int64 | Float64 | Bool | Bytes | Numeric | BigNumeric | Date | Datetime | Time | Timestamp | Interval,
+        )
+        | (Bytes | Time | Interval, String)
+        | (Date, String | Datetime | Timestamp)
+        | (Datetime, String | Date | Time | Timestamp)
+        | (Timestamp, String | Date | Datetime | Time) => true,
+        _ => false,
     }
 }
 
@@ -77,7 +64,7 @@ fn invalid_text(kind: &str, text: &str) -> String {
 ///
 /// # Errors
 /// When the value is none of the type.
-pub fn cast_value(value: &Value, from: &Ty, to: &Ty, how: &CastTo) -> Result<Value, String> {
+pub fn cast_value(value: &Value, from: &Ty, to: &Ty) -> Result<Value, String> {
     if from.same(to) {
         return Ok(value.clone());
     }
@@ -85,12 +72,12 @@ pub fn cast_value(value: &Value, from: &Ty, to: &Ty, how: &CastTo) -> Result<Val
         (Value::Null, _) => Value::Null,
         (Value::Array(items), Ty::Array(element)) => {
             let Ty::Array(was) = from else { return Err("Internal: not an array".into()) };
-            Value::Array(items.iter().map(|v| cast_value(v, was, element, how)).collect::<Result<_, _>>()?)
+            Value::Array(items.iter().map(|v| cast_value(v, was, element)).collect::<Result<_, _>>()?)
         }
         (Value::Struct(items), Ty::Struct(fields)) => {
             let Ty::Struct(was) = from else { return Err("Internal: not a struct".into()) };
             let pairs = items.iter().zip(was.iter()).zip(fields.iter());
-            Value::Struct(pairs.map(|((v, w), f)| cast_value(v, &w.1, &f.1, how)).collect::<Result<_, _>>()?)
+            Value::Struct(pairs.map(|((v, w), f)| cast_value(v, &w.1, &f.1)).collect::<Result<_, _>>()?)
         }
         (value, Ty::String) => Value::Str(text_of(value, from)?),
         (Value::Str(text), to) => from_text(text, to)?,
@@ -141,7 +128,7 @@ pub fn cast_value(value: &Value, from: &Ty, to: &Ty, how: &CastTo) -> Result<Val
 /// Out of range, NaN.
 pub fn float_to_int(v: f64) -> Result<i64, String> {
     let rounded = v.round();
-    if rounded >= -9_223_372_036_854_775_808.0 && rounded < 9_223_372_036_854_775_808.0 {
+    if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&rounded) {
         Ok(rounded as i64)
     } else {
         Err(format!(

@@ -212,7 +212,7 @@ fn path(text: &str, legacy: bool) -> Result<Vec<Step>, String> {
 fn walk<'a>(mut value: &'a Json, steps: &[Step]) -> Option<&'a Json> {
     for step in steps {
         value = match step {
-            Step::Key(key) => value.as_object()?.get(key).or_else(|| None)?,
+            Step::Key(key) => value.as_object()?.get(key)?,
             Step::Index(n) => value.as_array()?.get(*n)?,
         };
     }

@@ -139,8 +139,7 @@ fn hms(a: &[Value]) -> Result<i64, String> {
 }
 
 fn from_text(text: &Value, to: &Ty) -> Out {
-    let how = super::cast::CastTo::new(&Ty::String, to).ok_or("Internal: no such cast")?;
-    super::cast::cast_value(text, &Ty::String, to, &how)
+    super::cast::cast_value(text, &Ty::String, to)
 }
 
 fn date(_: &Cx, a: &[Value]) -> Out {
@@ -364,11 +363,7 @@ fn diff(a: &[Value]) -> Out {
         if let Value::Date(_) = a[0] {
             return Err(unsupported_part(part));
         }
-        return Ok(Value::Int(if matches!(a[0], Value::Time(_)) {
-            x.div_euclid(unit) - y.div_euclid(unit)
-        } else {
-            x.div_euclid(unit) - y.div_euclid(unit)
-        }));
+        return Ok(Value::Int(x.div_euclid(unit) - y.div_euclid(unit)));
     }
     if let Value::Time(_) = a[0] {
         return Err(unsupported_part(part));

@@ -240,11 +240,8 @@ impl Context<'_> {
 }
 
 fn widened(column: &ArrayRef, from: &Ty, to: &Ty) -> Res<ArrayRef> {
-    let how =
-        crate::bigquery::sql::func::cast::CastTo::new(from, to).ok_or_else(|| invalid("Internal: no such cast"))?;
     let reader = crate::bigquery::sql::value::Reader::new(column.as_ref(), from);
-    let values: Result<Vec<Value>, String> = (0..column.len())
-        .map(|i| crate::bigquery::sql::func::cast::cast_value(&reader.get(i), from, to, &how))
-        .collect();
+    let values: Result<Vec<Value>, String> =
+        (0..column.len()).map(|i| crate::bigquery::sql::func::cast::cast_value(&reader.get(i), from, to)).collect();
     build(to, &values.map_err(invalid)?).map_err(invalid)
 }

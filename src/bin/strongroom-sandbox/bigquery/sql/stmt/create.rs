@@ -447,7 +447,7 @@ fn assignable(from: &Ty, to: &Ty) -> bool {
     matches!(
         (from, to),
         (Ty::Float64, Ty::Numeric | Ty::BigNumeric) | (Ty::Array(_), Ty::Array(_)) | (Ty::Struct(_), Ty::Struct(_))
-    ) && crate::bigquery::sql::func::cast::CastTo::new(from, to).is_some()
+    ) && crate::bigquery::sql::func::cast::castable(from, to)
         && !matches!((from, to), (Ty::Float64, _))
 }
 

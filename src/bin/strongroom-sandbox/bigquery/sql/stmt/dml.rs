@@ -318,7 +318,7 @@ impl Context<'_> {
                     &format!("Inserted row has wrong column count; Has {}, expected {}", row.len(), positions.len()),
                 ));
             }
-            for n in 0..target.types.len() {
+            for (n, column) in values.iter_mut().enumerate() {
                 let given = positions.iter().position(|p| *p == n).map(|i| &row[i]);
                 let tx = match given {
                     Some(ast) if *ast.kind != Kind::Default => {
@@ -327,7 +327,7 @@ impl Context<'_> {
                     }
                     _ => self.default_of(target, n)?,
                 };
-                values[n].push(if self.query.dry_run && tx.lit.is_none() { Value::Null } else { constant_value(&tx)? });
+                column.push(if self.query.dry_run && tx.lit.is_none() { Value::Null } else { constant_value(&tx)? });
             }
         }
         let columns = values

@@ -6,7 +6,7 @@ use base64::Engine;
 use serde_json::Value as Json;
 
 use crate::bigquery::sql::error::{Res, invalid};
-use crate::bigquery::sql::func::cast::{CastTo, cast_value};
+use crate::bigquery::sql::func::cast::cast_value;
 use crate::bigquery::sql::syntax::ast::TypeName;
 use crate::bigquery::sql::ty::Ty;
 use crate::bigquery::sql::value::Value;
@@ -106,9 +106,6 @@ fn scalar(text: &str, ty: &Ty) -> Res<Value> {
                 Value::Timestamp(i64::try_from(seconds / 1000).map_err(|_| wrong())?)
             }
         },
-        _ => {
-            let how = CastTo::new(&Ty::String, ty).ok_or_else(wrong)?;
-            cast_value(&Value::Str(text.to_owned()), &Ty::String, ty, &how).map_err(|_| wrong())?
-        }
+        _ => cast_value(&Value::Str(text.to_owned()), &Ty::String, ty).map_err(|_| wrong())?,
     })
 }

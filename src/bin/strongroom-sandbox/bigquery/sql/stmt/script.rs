@@ -409,9 +409,7 @@ impl Context<'_> {
         }
         for ((name, item), (_, from)) in variables.iter().zip(items).zip(fields.iter()) {
             let ty = known(name)?;
-            let how = crate::bigquery::sql::func::cast::CastTo::new(from, &ty)
-                .ok_or_else(|| invalid(format!("Cannot assign {from} to {ty}")))?;
-            let item = crate::bigquery::sql::func::cast::cast_value(&item, from, &ty, &how).map_err(invalid)?;
+            let item = crate::bigquery::sql::func::cast::cast_value(&item, from, &ty).map_err(invalid)?;
             changes.variables.push((name.text.to_lowercase(), (ty, item)));
         }
         Ok(())
