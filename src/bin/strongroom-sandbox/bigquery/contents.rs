@@ -8,6 +8,7 @@ use std::io::{self, BufReader, BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -115,16 +116,18 @@ impl Contents {
         Ok(batches)
     }
 
-    /// Removes every file that is not in `live`.
+    /// Removes every file that is not in `live` and was written longer ago than `grace`: younger ones may be about to be
+    /// named by a record.
     ///
     /// # Errors
     /// When the directory cannot be read.
-    pub fn sweep(&self, live: &HashSet<String>) -> io::Result<usize> {
+    pub fn sweep(&self, live: &HashSet<String>, grace: Duration) -> io::Result<usize> {
         let mut removed = 0;
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
             let name = entry.file_name().into_string().unwrap_or_default();
-            if name.strip_suffix(".arrow").is_some_and(|stem| !live.contains(stem)) {
+            let old = entry.metadata()?.modified()?.elapsed().unwrap_or_default() >= grace;
+            if old && name.strip_suffix(".arrow").is_some_and(|stem| !live.contains(stem)) {
                 fs::remove_file(entry.path())?;
                 removed += 1;
             }
@@ -177,7 +180,7 @@ mod tests {
         assert!(contents.write(&batch.schema(), &[]).unwrap().is_none());
         let again = Contents::open(dir.path().join("data")).unwrap();
         assert_eq!(again.read(&kept).unwrap()[0], batch);
-        assert_eq!(again.sweep(&HashSet::from([kept.name.clone()])).unwrap(), 1);
+        assert_eq!(again.sweep(&HashSet::from([kept.name.clone()]), Duration::ZERO).unwrap(), 1);
         assert!(again.read(&lost).is_err());
         let fresh = again.write(&batch.schema(), std::slice::from_ref(&batch)).unwrap().unwrap();
         assert_ne!(fresh.name, kept.name);

@@ -217,16 +217,34 @@ pub async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST datasets/{dataset}:undelete`; no other custom verb exists here.
+/// `POST datasets/{dataset}:undelete`, `:getIamPolicy`, `:setIamPolicy`, `:testIamPermissions`.
 pub async fn custom(
     State(service): Service,
     Path((project, target)): Path<(String, String)>,
     body: Bytes,
 ) -> Result<Json<Value>, ApiError> {
-    let Some((dataset, "undelete")) = target.rsplit_once(':') else {
-        return Err(ApiError::not_found(format!("Not found: no method on datasets/{target}")));
-    };
+    let no_method = || ApiError::not_found(format!("Not found: no method on datasets/{target}"));
+    let (dataset, verb) = target.rsplit_once(':').ok_or_else(no_method)?;
     let request = object(&body)?;
+    match verb {
+        "undelete" => {}
+        "getIamPolicy" => return Ok(Json(super::iam::answer(service.dataset(&project, dataset)?.iam))),
+        "testIamPermissions" => {
+            service.dataset(&project, dataset)?;
+            return Ok(Json(json!({"permissions": request.get("permissions").cloned().unwrap_or(json!([]))})));
+        }
+        "setIamPolicy" => {
+            let policy = registry::change_dataset(&service.sandbox.db, &project, dataset, |before| {
+                let missing = || ApiError::not_found(format!("Not found: Dataset {project}:{dataset}"));
+                let mut record = before.ok_or_else(missing)?;
+                let policy = super::iam::replace(record.iam.as_ref(), &request)?;
+                record.iam = Some(policy.clone());
+                Ok((record, policy))
+            })?;
+            return Ok(Json(policy));
+        }
+        _ => return Err(no_method()),
+    }
     let at = request
         .get("deletionTime")
         .and_then(Value::as_str)

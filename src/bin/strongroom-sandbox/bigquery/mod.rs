@@ -9,6 +9,7 @@ mod civil;
 mod contents;
 mod datasets;
 mod ddl;
+mod defaults;
 mod detect;
 mod effects;
 mod enums;
@@ -71,6 +72,7 @@ impl Default for Settings {
 /// When the stored state cannot be opened.
 pub fn router(sandbox: &Arc<Sandbox>) -> Result<Router, ApiError> {
     let service = BigQuery::open(sandbox)?;
+    service.keep_sweeping();
     let mut router = Router::new();
     for base in ["/bigquery/v2/projects", "/projects"] {
         router = routes(router, base);

@@ -29,6 +29,9 @@ use crate::core::{ApiError, Params};
 /// How long the rows of an anonymous answer are kept.
 const ANSWER_MS: i64 = 86_400_000;
 
+/// What BigQuery bills at least for a query that reads a table.
+const MIN_BYTES_BILLED: i64 = 10 << 20;
+
 fn legacy(query: &Value) -> bool {
     query["useLegacySql"].as_bool().unwrap_or(true)
 }
@@ -232,6 +235,15 @@ pub async fn run(context: Context) -> Result<Success, JobFailure> {
     let service = &context.service;
     let config = context.configuration["query"].clone();
     let query = query_of(service, &context.project, &context.caller, &context.location, &config)?;
+    if let Some(limit) = schema::int(&config["maximumBytesBilled"]).filter(|n| *n > 0) {
+        let (_, bytes) = plan(service, &context.project, &context.caller, &context.location, &config).await?;
+        // Ten megabytes are the least that is billed.
+        let billed = bytes.max(MIN_BYTES_BILLED);
+        if bytes > 0 && billed > limit {
+            let message = format!("Query exceeded limit for bytes billed: {limit}. {billed} or higher required.");
+            return Err(ApiError::new(400, "bytesBilledLimitExceeded", message).into());
+        }
+    }
     // DML jobs take turns, as they do per table in BigQuery; all else runs beside them.
     let words = query.sql.to_lowercase();
     let writes = ["insert", "update", "delete", "merge", "truncate", "alter"].iter().any(|w| words.contains(w));
@@ -442,7 +454,7 @@ pub fn put_new(
 }
 
 fn to_destination(
-    service: &BigQuery,
+    service: &Arc<BigQuery>,
     context: &Context,
     config: &Value,
     reference: &Value,

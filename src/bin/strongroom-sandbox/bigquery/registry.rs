@@ -486,6 +486,22 @@ pub fn undelete_dataset(db: &Db, project: &str, id: &str, at_ms: Option<i64>, no
     })
 }
 
+/// Turns tables that have expired into deleted ones.
+///
+/// # Errors
+/// When the database fails.
+pub fn bury_expired(db: &Db, now_ms: i64) -> Result<(), ApiError> {
+    for (key, value) in db.scan(TABLES, "", None, usize::MAX)? {
+        let mut parts = key.splitn(3, '/');
+        let (Some(project), Some(dataset), Some(table)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        if decode::<TableRecord>(value)?.expires_ms().is_some_and(|ms| ms <= now_ms) {
+            // `change_table` buries what has expired before it looks.
+            change_table(db, &TableRef::new(project, dataset, table), now_ms, |_| Ok(Change::Keep(())))?;
+        }
+    }
+    Ok(())
+}
+
 /// Names of all data files that time travel may still read; forgets tombstones that it no longer may.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 //! Calls that read or write rows block; they run in `spawn_blocking` or in jobs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, RecordBatchOptions, StructArray, new_null_array};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
@@ -25,6 +26,9 @@ use crate::storage::objects::Objects;
 
 /// The name of datasets that only hold results of queries begins like this.
 pub const HIDDEN: &str = "_results";
+
+/// How often data files that nothing names are removed; also how old they must be.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
 /// The service. Cheap to share as `Arc<BigQuery>`.
 pub struct BigQuery {
@@ -56,10 +60,34 @@ impl BigQuery {
             dml: tokio::sync::Mutex::default(),
             recent: RecentInserts::default(),
         };
-        let live = registry::live_files(&sandbox.db, service.now_ms())?;
-        service.contents.sweep(&live)?;
         super::jobs::end_unfinished(&service)?;
+        service.sweep(Duration::ZERO)?;
         Ok(Arc::new(service))
+    }
+
+    /// Buries expired tables and removes data files that nothing names any more.
+    ///
+    /// # Errors
+    /// When the database or the directory fails.
+    pub fn sweep(&self, grace: Duration) -> Result<(), ApiError> {
+        registry::bury_expired(&self.sandbox.db, self.now_ms())?;
+        let live = registry::live_files(&self.sandbox.db, self.now_ms())?;
+        self.contents.sweep(&live, grace)?;
+        Ok(())
+    }
+
+    /// Sweeps now and then, as long as the service is in use.
+    pub fn keep_sweeping(self: &Arc<Self>) {
+        let service = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP_EVERY).await;
+                let Some(service) = service.upgrade() else { return };
+                if let Err(e) = super::http::blocking(&service, |s| s.sweep(SWEEP_EVERY)).await {
+                    tracing::warn!("data files could not be swept: {e}");
+                }
+            }
+        });
     }
 
     pub fn now_us(&self) -> i64 {

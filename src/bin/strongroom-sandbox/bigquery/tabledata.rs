@@ -211,8 +211,8 @@ struct Incoming<'a> {
     json: &'a Value,
 }
 
-fn stream_in(service: &BigQuery, target: &Decorated, request: &Map<String, Value>) -> Result<Value, ApiError> {
-    let rows: Vec<Incoming<'_>> = request
+fn stream_in(service: &Arc<BigQuery>, target: &Decorated, request: &Map<String, Value>) -> Result<Value, ApiError> {
+    let mut rows: Vec<Incoming<'_>> = request
         .get("rows")
         .and_then(Value::as_array)
         .into_iter()
@@ -250,6 +250,11 @@ fn stream_in(service: &BigQuery, target: &Decorated, request: &Map<String, Value
     let schema = schema::parse(&record.schema())?;
     if schema.fields.is_empty() {
         return Err(ApiError::invalid("The destination table has no schema."));
+    }
+    let values: Vec<&Value> = rows.iter().map(|r| r.json).collect();
+    let filled = super::defaults::fill(service, &table.project, &record.schema(), &values)?;
+    if let Some(filled) = &filled {
+        rows.iter_mut().zip(filled).for_each(|(row, json)| row.json = json);
     }
     let values: Vec<&Value> = rows.iter().map(|r| r.json).collect();
     let (ready, bad) = rows::convert(&schema, &values, flag("ignoreUnknownValues"))?;

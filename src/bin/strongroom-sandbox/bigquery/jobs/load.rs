@@ -10,6 +10,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::SchemaRef;
 use serde_json::{Map, Value, json};
 
+use super::super::defaults;
 use super::super::files::{self, Format, Input, ReadOptions};
 use super::super::names::{Decorated, TableRef};
 use super::super::partition::{INGESTION, Key, MAX_PER_JOB, Partitioning};
@@ -44,7 +45,7 @@ pub struct Target {
 /// # Errors
 /// `duplicate`, `invalid` with Google's messages.
 pub fn commit(
-    service: &BigQuery,
+    service: &Arc<BigQuery>,
     load: &Value,
     target: &Target,
     schema: Value,
@@ -192,7 +193,7 @@ fn inputs(context: &Context, load: &Value, owner: &DatasetRecord) -> Result<Vec<
 
 /// The last step of a load: rows that were read become a version of the table.
 struct Commit<'a> {
-    service: &'a BigQuery,
+    service: &'a Arc<BigQuery>,
     load: &'a Value,
     target: &'a Target,
     schema: Value,
@@ -215,6 +216,7 @@ impl Commit<'_> {
         let stored = stored_schema(&schema::parse(&final_schema)?, ingestion);
         let mut fitted = vec![];
         for batch in &batches {
+            let batch = &self.with_defaults(batch, &final_schema)?;
             check_required(batch, &stored)?;
             fitted.push(adapt(batch, &stored)?);
         }
@@ -242,6 +244,23 @@ impl Commit<'_> {
             (Some(_), Some((id, key)), Some(layout)) => self.write_partition(layout, key, id, fitted, &final_schema),
             _ => self.write_table(resource, final_schema, &stored, &fitted),
         }
+    }
+
+    /// Adds the columns that the job leaves out and that have a default value.
+    fn with_defaults(&self, batch: &RecordBatch, schema: &Value) -> Result<RecordBatch, ApiError> {
+        let have = batch.schema();
+        let absent = |name: &str| !have.fields().iter().any(|f| f.name().eq_ignore_ascii_case(name));
+        let missing: Vec<_> = defaults::of(schema).into_iter().filter(|(name, _)| absent(name)).collect();
+        if missing.is_empty() {
+            return Ok(batch.clone());
+        }
+        let computed = defaults::compute(self.service, &self.target.table.table.project, &missing, batch.num_rows())?;
+        let failed = |e: arrow::error::ArrowError| ApiError::internal(e.to_string());
+        let Some(first) = computed.first() else { return Ok(batch.clone()) };
+        let computed = arrow::compute::concat_batches(&first.schema(), &computed).map_err(failed)?;
+        let fields = have.fields().iter().chain(computed.schema().fields()).cloned().collect::<Vec<_>>();
+        let columns = batch.columns().iter().chain(computed.columns()).cloned().collect();
+        RecordBatch::try_new(Arc::new(arrow::datatypes::Schema::new(fields)), columns).map_err(failed)
     }
 
     fn new_resource(&self) -> Result<Map<String, Value>, ApiError> {

@@ -218,3 +218,29 @@ async fn a_dry_run_plans_and_does_nothing() {
     assert_eq!(server.call(Method::POST, "jobs", dry("SELECT nope FROM d.t")).await.0, 400);
     assert_eq!(server.get("jobs").await["jobs"], json!([]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn defaults_fill_what_rows_leave_out() {
+    let server = Server::start(Settings::default()).await;
+    server.bucket().await;
+    server.dataset(json!({})).await;
+    let fields = json!([{"name": "id", "type": "INT64"}, {"name": "s", "type": "STRING", "defaultValueExpression": "'none'"},
+        {"name": "since", "type": "TIMESTAMP", "defaultValueExpression": "TIMESTAMP '2024-02-29 01:02:03.5+00'"}]);
+    server.table("t", fields, json!({})).await;
+    server.insert("t", json!([{"id": 1}, {"id": 2, "s": null, "since": "2020-01-01"}, {"id": 3, "s": "x"}])).await;
+    server.put_object("four.json", b"{\"id\":4}\n");
+    server.good_job(load("gs://bkt/four.json", "t", json!({"schema": {"fields": id_field()}}))).await;
+    let rows = server.query("SELECT id, s, UNIX_MILLIS(since) FROM d.t ORDER BY id").await;
+    let leap = "1709168523500";
+    assert_eq!(rows, [["1", "none", leap], ["2", "null", "1577836800000"], ["3", "x", leap], ["4", "none", leap]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_may_be_too_dear() {
+    let server = Server::start(Settings::default()).await;
+    server.dataset(json!({})).await;
+    server.query("CREATE TABLE d.t AS SELECT 1 AS a").await;
+    let bounded = |bytes: &str| json!({"query": {"query": "SELECT a FROM d.t", "useLegacySql": false, "maximumBytesBilled": bytes}});
+    assert!(server.bad_job(bounded("1000000")).await.starts_with("bytesBilledLimitExceeded: "));
+    server.good_job(bounded("10485760")).await;
+}

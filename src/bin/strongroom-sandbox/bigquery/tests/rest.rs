@@ -317,3 +317,35 @@ async fn large_extracts_are_sharded() {
         assert_eq!(server.column(&name).await, (0..25).map(|i| i.to_string()).collect::<Vec<_>>());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn buckets_elsewhere_are_refused_when_asked_for() {
+    let server = Server::start(Settings { check_bucket_locations: true, ..Settings::default() }).await;
+    server.bucket().await;
+    server.dataset(json!({})).await;
+    server.table("t", id_field(), json!({})).await;
+    let extract =
+        json!({"extract": {"sourceTable": table("t"), "destinationUris": ["gs://bkt/*"], "destinationFormat": "AVRO"}});
+    let refused = server.bad_job(extract).await;
+    assert_eq!(refused, "invalid: Cannot read and write in different locations: source: EU, destination: US");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_nobody_can_reach_leave_the_disk() {
+    let server = Server::start(Settings::default()).await;
+    server.dataset(json!({})).await;
+    server.table("t", id_field(), json!({})).await;
+    server.insert("t", json!([{"id": 1}])).await;
+    let expires = (server.sandbox.clock.now_ms() + HOUR_MS).to_string();
+    server.table("e", id_field(), json!({"expirationTime": expires})).await;
+    server.insert("e", json!([{"id": 2}])).await;
+    let service = super::super::service::BigQuery::open(&server.sandbox).unwrap();
+    let files = || std::fs::read_dir(server.sandbox.dir.join("bigquery/data")).unwrap().count();
+    server.advance(24 * HOUR_MS);
+    service.sweep(Duration::ZERO).unwrap();
+    assert_eq!(files(), 2, "time travel still reads both");
+    server.advance(8 * 24 * HOUR_MS);
+    service.sweep(Duration::ZERO).unwrap();
+    assert_eq!(files(), 1);
+    assert_eq!(server.column("t").await, ["1"]);
+}
