@@ -3,6 +3,7 @@
 //! `registry` holds what exists, `contents` the rows, `service` both together; the files named after resources answer
 //! requests. `sql` is the engine, which knows nothing of all this.
 
+mod answers;
 mod catalog;
 mod cells;
 mod civil;
@@ -31,6 +32,7 @@ mod service;
 pub mod sql;
 mod tabledata;
 mod tables;
+mod upkeep;
 mod upload;
 
 use std::sync::Arc;
@@ -121,8 +123,8 @@ fn routes(router: Router<Arc<BigQuery>>, base: &str) -> Router<Arc<BigQuery>> {
         .route(&at("/jobs/{job}"), get(jobs::api::get))
         .route(&at("/jobs/{job}/cancel"), post(jobs::api::cancel))
         .route(&at("/jobs/{job}/delete"), delete(jobs::api::delete))
-        .route(&at("/queries"), post(query::query))
-        .route(&at("/queries/{job}"), get(query::results))
+        .route(&at("/queries"), post(answers::query))
+        .route(&at("/queries/{job}"), get(answers::results))
 }
 
 #[cfg(test)]
