@@ -4,6 +4,7 @@ use super::output::Output;
 use crate::app::Exit;
 use crate::job::{Context, JobError, backup};
 use crate::model::TierName;
+use crate::plan::backup::Occasion;
 use crate::report;
 
 #[derive(Debug, clap::Args)]
@@ -12,19 +13,24 @@ pub(super) struct Args {
     #[arg(long, default_value = "daily")]
     tier: TierName,
 
+    /// A backup by hand, for a purpose: it becomes the name, and the snapshots are kept longer
+    #[arg(long, value_name = "PURPOSE")]
+    manual: Option<String>,
+
     /// Print the plan and change nothing
     #[arg(long)]
     dry_run: bool,
 }
 
 pub(super) async fn run(context: &Context, args: Args, output: &Output) -> Result<Exit, JobError> {
+    let occasion = args.manual.map_or(Occasion::Schedule, |purpose| Occasion::Manual { purpose });
     if args.dry_run {
-        let plan = backup::plan(context, &args.tier).await?;
+        let plan = backup::plan(context, &args.tier, &occasion).await?;
         output.result("backup_plan", &plan, &report::backup_plan(&plan));
         return Ok(Exit::Done);
     }
     super::recover_first(context).await?;
-    let manifest = backup::run(context, &args.tier).await?;
+    let manifest = backup::run(context, &args.tier, &occasion).await?;
     let mut text = format!("{}\n  {}\n", manifest.name, report::manifest_line(&manifest));
     let total = manifest.committed_at.duration_since(manifest.started_at);
     match &manifest.pause {

@@ -13,7 +13,7 @@ use crate::catalog::Catalog;
 use crate::config::SourceKind;
 use crate::manifest::{FORMAT, Manifest, PauseRecord, Previous, StepTiming};
 use crate::model::{Failure, Place, TableId, TierName};
-use crate::plan::backup::{BackupPlan, BigQueryPlan};
+use crate::plan::backup::{BackupPlan, BigQueryPlan, Occasion};
 use crate::plan::facts::{BackupFacts, DestinationFacts, IngestionFacts, SourceFacts};
 use crate::plan::{self, Refusal};
 use crate::saga::{Done, Saga};
@@ -30,14 +30,14 @@ const SNAPSHOTS_AT_ONCE: usize = 50;
 ///
 /// # Errors
 /// `Refused` with everything that stands against it.
-pub async fn plan(context: &Context, tier: &TierName) -> Result<BackupPlan, JobError> {
-    let (plan, _) = inventory_and_plan(context, tier, context.now()).await?;
+pub async fn plan(context: &Context, tier: &TierName, occasion: &Occasion) -> Result<BackupPlan, JobError> {
+    let (plan, _) = inventory_and_plan(context, (tier, occasion), context.now()).await?;
     Ok(plan)
 }
 
 async fn inventory_and_plan(
     context: &Context,
-    tier: &TierName,
+    (tier, occasion): (&TierName, &Occasion),
     now: Timestamp,
 ) -> Result<(BackupPlan, BackupFacts), JobError> {
     if !context.config.tiers.contains_key(tier) {
@@ -47,7 +47,7 @@ async fn inventory_and_plan(
         return Err(JobError::Refused(vec![refusal]));
     }
     let facts = facts(context, tier).await?;
-    let plan = plan::backup::plan(&context.config, tier, &facts, now).map_err(JobError::Refused)?;
+    let plan = plan::backup::plan(&context.config, (tier, occasion), &facts, now).map_err(JobError::Refused)?;
     Ok((plan, facts))
 }
 
@@ -91,10 +91,10 @@ async fn destination(context: &Context, place: &Place) -> Result<DestinationFact
 ///
 /// # Errors
 /// `Refused` before anything is changed; otherwise the failed step, after what was done was taken back.
-pub async fn run(context: &Context, tier: &TierName) -> Result<Manifest, JobError> {
+pub async fn run(context: &Context, tier: &TierName, occasion: &Occasion) -> Result<Manifest, JobError> {
     let started_at = context.now();
     context.observer.step_started("plan");
-    let (plan, facts) = inventory_and_plan(context, tier, started_at).await?;
+    let (plan, facts) = inventory_and_plan(context, (tier, occasion), started_at).await?;
     let planned_at = context.now();
     let tables = plan.tables().count();
     context.observer.step_done("plan", planned_at.duration_since(started_at), &format!("{tables} tables"));
@@ -125,7 +125,7 @@ impl Work<'_> {
             );
         };
 
-        saga.step("prepare", self.prepare()).await?;
+        saga.step("prepare", self.prepare(primary.as_ref())).await?;
         saga.step("arm_resume", self.arm_resume()).await?;
         let paused_at = self.context.now();
         let latest = tokio::time::Instant::now() + self.plan.resume_within.as_duration();
@@ -164,6 +164,7 @@ impl Work<'_> {
             format: FORMAT,
             name: self.plan.name.clone(),
             tier: self.plan.tier.clone(),
+            purpose: self.plan.purpose.clone(),
             commit_id: (self.context.nonce)(),
             tool: self.context.tool.clone(),
             run: self.id.into(),
@@ -184,7 +185,13 @@ impl Work<'_> {
     }
 
     /// Makes what is missing, and journals what is to be removed should the backup not come to exist.
-    async fn prepare(&self) -> Result<Done<()>, JobError> {
+    async fn prepare(&self, primary: &dyn Store) -> Result<Done<()>, JobError> {
+        // Extracts overwrite: a folder that is taken must not be written into.
+        if !primary.list(&format!("{}/", self.plan.folder)).await?.is_empty() {
+            let object = self.plan.name.to_string();
+            let message = "a backup of this name was begun already; hint: wait a minute, or name another purpose";
+            return Err(Failure::Exists { object, message: message.into() }.into());
+        }
         for source in self.plan.bigquery().filter(|source| source.make_snapshot_dataset) {
             bigquery::ensure_snapshot_dataset(&self.context.google, &source.snapshot_dataset, &source.location).await?;
         }

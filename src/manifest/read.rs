@@ -63,6 +63,7 @@ mod tests {
             format: FORMAT,
             name: crate::model::BackupName::scheduled("x", &tier, at).unwrap(),
             tier,
+            purpose: None,
             commit_id: "c".into(),
             tool: "strongroom 0.1.0".into(),
             run: "r".into(),

@@ -13,6 +13,9 @@ pub struct Manifest {
     pub format: u32,
     pub name: BackupName,
     pub tier: TierName,
+    /// What a manual backup was taken for; `None` for one by schedule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
     /// Random, made by the writer: tells its own manifest from another's after a lost reply.
     pub commit_id: String,
     pub tool: String,

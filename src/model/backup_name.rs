@@ -38,6 +38,17 @@ impl BackupName {
         format!("{system}_{tier}_backup_{at}").parse()
     }
 
+    /// The name of a manual backup: `{YYYYMMDD_HHMM}_{description}`, with `_` for what a name may not hold.
+    ///
+    /// # Errors
+    /// When the description is longer than a name may be.
+    pub fn manual(description: &str, at: Timestamp) -> Result<Self, InvalidName> {
+        let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '.') { c } else { '_' };
+        let description: String = description.trim().chars().map(plain).collect();
+        let at = at.to_zoned(TimeZone::UTC).strftime("%Y%m%d_%H%M");
+        format!("{at}_{description}").parse()
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -116,6 +127,14 @@ mod tests {
         let at: Timestamp = "2026-08-01T02:00:00Z".parse().unwrap();
         let name = BackupName::scheduled("ai-usage-analytics", &"daily".parse().unwrap(), at).unwrap();
         assert_eq!(name.as_str(), "ai-usage-analytics_daily_backup_2026-08-01T02-00-00Z");
+    }
+
+    #[test]
+    fn a_manual_name_says_time_and_purpose() {
+        let at: Timestamp = "2026-08-01T02:03:04Z".parse().unwrap();
+        let name = BackupName::manual("before ../ the é move", at).unwrap();
+        assert_eq!(name.as_str(), "20260801_0203_before_..__the___move");
+        assert!(BackupName::manual(&"x".repeat(300), at).is_err());
     }
 
     #[test]

@@ -10,11 +10,22 @@ use crate::config::{BigQuerySource, Config, FingerprintSetting, SheetsSource, So
 use crate::model::schema::Schema;
 use crate::model::{BackupName, DatasetId, Period, Place, TableId, TierName};
 
+/// Why a backup is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Occasion {
+    /// By its tier's schedule.
+    Schedule,
+    /// By a person, for a purpose: its snapshots are kept longer.
+    Manual { purpose: String },
+}
+
 /// What a backup will do.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BackupPlan {
     pub name: BackupName,
     pub tier: TierName,
+    /// A manual backup's purpose.
+    pub purpose: Option<String>,
     /// The first is written to, the others are copied to.
     pub destinations: Vec<Place>,
     /// The backup's folder below the destination's root.
@@ -100,13 +111,13 @@ pub fn folder(tier: &TierName, name: &BackupName, at: Timestamp) -> String {
     format!("{tier}/{}/{name}", at.to_zoned(TimeZone::UTC).strftime("%Y%m%d"))
 }
 
-/// Plans a backup of `tier` at `now`.
+/// Plans a backup of a tier at `now`.
 ///
 /// # Errors
 /// Everything that stands against it.
 pub fn plan(
     config: &Config,
-    tier_name: &TierName,
+    (tier_name, occasion): (&TierName, &Occasion),
     facts: &BackupFacts,
     now: Timestamp,
 ) -> Result<BackupPlan, Vec<Refusal>> {
@@ -120,10 +131,14 @@ pub fn plan(
             format!("one of: {}", known.join(", ")),
         )]);
     };
-    let name = match BackupName::scheduled(&config.name, tier_name, now) {
+    let name = match occasion {
+        Occasion::Schedule => BackupName::scheduled(&config.name, tier_name, now),
+        Occasion::Manual { purpose } => BackupName::manual(purpose, now),
+    };
+    let name = match name {
         Ok(name) => name,
         Err(error) => {
-            return Err(vec![Refusal::new(&config.name, error.to_string(), "change 'name' in the configuration")]);
+            return Err(vec![Refusal::new("the backup's name", error.to_string(), "shorten 'name' or the purpose")]);
         }
     };
 
@@ -131,7 +146,11 @@ pub fn plan(
     for (source, facts_of) in config.sources.iter().zip(&facts.sources) {
         match (&source.kind, facts_of) {
             (SourceKind::BigQuery(source), SourceFacts::BigQuery(found)) => {
-                let plan = bigquery(source, found, tier, now, &mut refusals, &mut notes);
+                let kept = match occasion {
+                    Occasion::Schedule => source.snapshots_kept,
+                    Occasion::Manual { .. } => source.manual_snapshots_kept,
+                };
+                let plan = bigquery(source, found, (tier, kept), now, &mut refusals, &mut notes);
                 destinations(&plan, &facts.destinations, &mut refusals);
                 sources.push(SourcePlan::BigQuery(plan));
             }
@@ -172,6 +191,10 @@ pub fn plan(
         folder: folder(tier_name, &name, now),
         name,
         tier: tier_name.clone(),
+        purpose: match occasion {
+            Occasion::Schedule => None,
+            Occasion::Manual { purpose } => Some(purpose.clone()),
+        },
         destinations: tier.destinations.clone(),
         pause,
         left_alone,
@@ -185,7 +208,7 @@ pub fn plan(
 fn bigquery(
     source: &BigQuerySource,
     facts: &BigQueryFacts,
-    tier: &Tier,
+    (tier, kept): (&Tier, Period),
     now: Timestamp,
     refusals: &mut Vec<Refusal>,
     notes: &mut Vec<String>,
@@ -238,7 +261,7 @@ fn bigquery(
         location,
         snapshot_dataset: source.snapshot_dataset.clone(),
         make_snapshot_dataset: facts.snapshot_location.is_none(),
-        snapshots_expire_at: expiry(now, source.snapshots_kept),
+        snapshots_expire_at: expiry(now, kept),
         tables,
         views: order::by_dependency(views),
         routines: facts.routines.iter().map(|(name, _)| name.clone()).collect(),

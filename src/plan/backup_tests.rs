@@ -82,7 +82,7 @@ fn a_plan_says_everything_that_will_be_done() {
         view("z_view", "select 1"),
         table("old_snapshot", "SNAPSHOT", json!({})),
     ];
-    let plan = plan(&config(|text| text), &tier("daily"), &facts(tables), now()).unwrap();
+    let plan = plan(&config(|text| text), (&tier("daily"), &Occasion::Schedule), &facts(tables), now()).unwrap();
     insta::assert_json_snapshot!(plan);
 }
 
@@ -97,19 +97,29 @@ fn everything_that_stands_against_a_backup_is_told_at_once() {
         bigquery.snapshot_location = Some("EU".into());
     }
     let config = config(|text| text.replace("tabs = [\"mappings\"]", "tabs = [\"gone\"]"));
-    let refusals = plan(&config, &tier("daily"), &facts, now()).unwrap_err();
+    let refusals = plan(&config, (&tier("daily"), &Occasion::Schedule), &facts, now()).unwrap_err();
     insta::assert_snapshot!(refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
     assert_eq!(refusals.len(), 6);
 }
 
 #[test]
+fn a_manual_backup_keeps_its_snapshots_longer() {
+    let manual = Occasion::Manual { purpose: "before the move".into() };
+    let facts = facts(vec![plain("t", "STRING")]);
+    let plan = plan(&config(|text| text), (&tier("daily"), &manual), &facts, now()).unwrap();
+    assert_eq!(plan.name.as_str(), "20260801_0200_before_the_move");
+    assert_eq!(plan.bigquery().next().unwrap().snapshots_expire_at.to_string(), "2026-10-30T02:00:00Z");
+}
+
+#[test]
 fn a_monthly_backup_is_parquet_and_a_local_place_is_refused() {
     let tables = vec![plain("fct_usage_daily", "STRING")];
-    let monthly = plan(&config(|text| text), &tier("monthly"), &facts(tables.clone()), now()).unwrap();
+    let monthly =
+        plan(&config(|text| text), (&tier("monthly"), &Occasion::Schedule), &facts(tables.clone()), now()).unwrap();
     assert_eq!(monthly.tables().next().unwrap().format, TableFormat::Parquet);
     let mut local = facts(tables);
     local.destinations[0].place = "/backups".parse().unwrap();
-    let refusals = plan(&config(|text| text), &tier("daily"), &local, now()).unwrap_err();
+    let refusals = plan(&config(|text| text), (&tier("daily"), &Occasion::Schedule), &local, now()).unwrap_err();
     assert!(refusals[0].message.contains("Cloud Storage only"), "{refusals:?}");
 }
 
@@ -117,7 +127,8 @@ fn a_monthly_backup_is_parquet_and_a_local_place_is_refused() {
 fn fingerprints_are_bounded_by_size_when_asked() {
     for (setting, expected) in [("\"on\"", true), ("\"off\"", false), ("1000", true), ("999", false)] {
         let config = config(|text| text.replace("# fingerprint = \"on\"", &format!("fingerprint = {setting}")));
-        let plan = plan(&config, &tier("daily"), &facts(vec![plain("t", "STRING")]), now()).unwrap();
+        let plan =
+            plan(&config, (&tier("daily"), &Occasion::Schedule), &facts(vec![plain("t", "STRING")]), now()).unwrap();
         assert_eq!(plan.tables().next().unwrap().proof, expected, "{setting}");
     }
 }

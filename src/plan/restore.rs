@@ -396,6 +396,7 @@ mod tests {
             format: 1,
             name: BackupName::scheduled("x", &tier, at).unwrap(),
             tier,
+            purpose: None,
             commit_id: String::new(),
             tool: String::new(),
             run: String::new(),

@@ -345,6 +345,14 @@ fn ingestion_is_paused_and_resumed_by_hand() {
     estate.strongroom(&["resume"]).ok();
     assert_eq!(estate.job_state(JOB), "ENABLED");
     estate.strongroom(&["status"]).ok();
+    // By hand, before a change.
+    let manual = estate.json(&["backup", "--manual", "before the change"]);
+    let name = manual["name"].as_str().unwrap();
+    assert!(name.ends_with("_before_the_change"), "{name}");
+    let again = estate.strongroom(&["backup", "--manual", "before the change"]);
+    let same_minute = again.code == 1 && again.stderr.contains("was begun already");
+    assert!(same_minute || again.code == 0, "{again:?}");
+    estate.strongroom(&["verify", name]).ok();
     // Cells keep their types, and a text that looks like a formula stays a text.
     let range = format!("/v4/spreadsheets/{SHEET}/values/mappings!J1:L2?valueInputOption=RAW");
     let body = json!({"values": [["=1+1", true, 0.1], ["", "é", 1e15]]});
@@ -356,6 +364,6 @@ fn ingestion_is_paused_and_resumed_by_hand() {
     let (sheet, formulas) = (estate.sheet(), typed(&estate));
     estate.strongroom(&["backup", "--tier", "weekly"]).ok();
     estate.lose_everything();
-    estate.strongroom(&["restore"]).ok();
+    estate.strongroom(&["restore", "--tier", "weekly"]).ok();
     assert_eq!((estate.sheet(), typed(&estate)), (sheet, formulas));
 }
