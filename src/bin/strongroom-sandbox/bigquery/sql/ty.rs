@@ -150,8 +150,16 @@ impl Ty {
         match self {
             Ty::Range(element) => field.range_element = Some(element.field_type()),
             Ty::Struct(fields) => {
+                if fields.is_empty() {
+                    return Err(invalid("A column cannot be a STRUCT without fields"));
+                }
                 for (n, (name, ty)) in fields.iter().enumerate() {
                     let name = if name.is_empty() { format!("_field_{}", n + 1) } else { name.clone() };
+                    if field.fields.iter().any(|f| f.name.eq_ignore_ascii_case(&name)) {
+                        return Err(invalid(format!(
+                            "Duplicate column names in the result are not supported. Found duplicate(s): {name}"
+                        )));
+                    }
                     field.fields.push(ty.to_field(&name)?);
                 }
             }

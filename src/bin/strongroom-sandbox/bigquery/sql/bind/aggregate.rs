@@ -1,6 +1,7 @@
 //! GROUP BY and aggregate functions.
 
 use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit, when};
 use datafusion::prelude::JoinType;
 
@@ -29,6 +30,22 @@ pub struct GroupSets {
 }
 
 impl GroupSets {
+    /// Whether one key is a part of another.
+    pub fn nested(&self) -> bool {
+        let contains = |outer: &Expr, inner: &Expr| {
+            let mut found = false;
+            let _ = outer.apply(|e| {
+                found |= e == inner;
+                Ok(TreeNodeRecursion::Continue)
+            });
+            found
+        };
+        self.keys
+            .iter()
+            .enumerate()
+            .any(|(n, (a, _))| self.keys.iter().enumerate().any(|(m, (b, _))| n != m && contains(&a.e, &b.e)))
+    }
+
     /// No keys: all rows are one group.
     pub fn whole() -> Self {
         Self { keys: vec![], sets: vec![vec![]], all: false }
@@ -135,6 +152,13 @@ impl Context<'_> {
                     .and_then(LogicalPlanBuilder::build)
                     .map_err(plan_error)?
             };
+            if set.is_empty() && carry.is_empty() {
+                // One row it is; and no filter may move below it: over no rows there is still this one.
+                grouped = LogicalPlanBuilder::from(grouped)
+                    .limit(0, Some(1))
+                    .and_then(LogicalPlanBuilder::build)
+                    .map_err(plan_error)?;
+            }
             if let (Some(base), true) = (base, set.is_empty()) {
                 grouped = self.restore(grouped, base, aggregates)?;
             }

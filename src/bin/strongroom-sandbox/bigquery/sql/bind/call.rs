@@ -62,6 +62,9 @@ impl Context<'_> {
             return self.window_call(env, at, call, &name).map_err(|e| at_place(env, at, e));
         }
         if own.is_none() && is_aggregate(&name) && !matches!(name.as_str(), "PERCENTILE_CONT" | "PERCENTILE_DISC") {
+            if call.safe {
+                return Err(env.error(at, &format!("Function {written} does not support SAFE error handling mode")));
+            }
             let (args, modifiers) = self.aggregate_arguments(env, call, false)?;
             let parts = parts(&name, args, modifiers).map_err(|e| at_place(env, at, e))?;
             return self.note_aggregate(env, at, &name, parts);
@@ -178,8 +181,11 @@ impl Context<'_> {
         call.args
             .iter()
             .map(|a| match a.kind.as_ref() {
-                // `name => value`: by position, as the functions here name their arguments in order.
-                Kind::Named(_, value) => self.expr(env, value),
+                Kind::Named(name, value) if name.text.eq_ignore_ascii_case("pretty_print") => self.expr(env, value),
+                Kind::Named(name, _) => Err(env.error(
+                    a.at,
+                    &format!("Named argument {} is not supported by the sandbox's SQL engine", name.text),
+                )),
                 _ => self.expr(env, a),
             })
             .collect()
@@ -338,8 +344,19 @@ impl Context<'_> {
                 args.push(literal(Ty::String, Value::Str(part))?);
                 continue;
             }
+            if let Kind::Named(argument, _) = ast.kind.as_ref()
+                && name != "MAKE_INTERVAL"
+            {
+                return Err(env.error(
+                    ast.at,
+                    &format!("Named argument {} is not supported by the sandbox's SQL engine", argument.text),
+                ));
+            }
             let ast = if let Kind::Named(_, value) = ast.kind.as_ref() { value } else { ast };
             args.push(self.expr(env, ast)?);
+        }
+        if name == "MAKE_INTERVAL" {
+            args = interval_arguments(call, args)?;
         }
         self.check_parts(name, &args)?;
         func::bind(def, args, call.safe, self.query.now_us)
@@ -471,6 +488,12 @@ impl Context<'_> {
         };
         let mut ret = Ty::Int64;
         let mut unsigned = false;
+        if over.framed && !matches!(name, "FIRST_VALUE" | "LAST_VALUE" | "NTH_VALUE") {
+            return Err(env.error(
+                at,
+                &format!("Window framing clause is not allowed for analytic function {}", name.to_lowercase()),
+            ));
+        }
         let udwf = match name {
             "ROW_NUMBER" | "RANK" | "DENSE_RANK" => {
                 count(&args, 0..=0)?;
@@ -555,6 +578,23 @@ impl Context<'_> {
         }
         Ok(Tx::new(e, ret))
     }
+}
+
+/// MAKE_INTERVAL's arguments in their order, zero for those that are not given.
+fn interval_arguments(call: &Call, args: Vec<Tx>) -> Res<Vec<Tx>> {
+    const NAMES: [&str; 6] = ["year", "month", "day", "hour", "minute", "second"];
+    let mut out: Vec<Option<Tx>> = vec![None; NAMES.len()];
+    for (n, (ast, tx)) in call.args.iter().zip(args).enumerate() {
+        let place = match ast.kind.as_ref() {
+            Kind::Named(name, _) => NAMES.iter().position(|k| k.eq_ignore_ascii_case(&name.text)),
+            _ => Some(n),
+        };
+        match place.and_then(|p| out.get_mut(p)) {
+            Some(slot) if slot.is_none() => *slot = Some(tx),
+            _ => return Err(invalid("Invalid arguments of MAKE_INTERVAL")),
+        }
+    }
+    out.into_iter().map(|tx| tx.map_or_else(|| literal(Ty::Int64, Value::Int(0)), Ok)).collect()
 }
 
 fn is_routine(env: &Env) -> bool {

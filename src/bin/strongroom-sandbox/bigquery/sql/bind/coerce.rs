@@ -25,7 +25,7 @@ pub fn constant(ty: &Ty, value: &Value) -> Res<Expr> {
 /// # Errors
 /// As [`constant`].
 pub fn literal(ty: Ty, value: Value) -> Res<Tx> {
-    Ok(Tx { e: constant(&ty, &value)?, ty, lit: Some(value), soft: true })
+    Ok(Tx { e: constant(&ty, &value)?, ty, lit: Some(value), soft: true, image: None })
 }
 
 /// NULL, until a type is wanted an INT64.
@@ -62,8 +62,13 @@ pub fn cost(tx: &Tx, to: &Ty) -> Option<u32> {
             (Ty::Array(_), Ty::Array(element)) => {
                 let Some(Value::Array(items)) = &tx.lit else { return type_cost(&tx.ty, to) };
                 let Ty::Array(from) = &tx.ty else { return None };
-                let as_literal =
-                    |v: &Value| Tx { e: tx.e.clone(), ty: (**from).clone(), lit: Some(v.clone()), soft: true };
+                let as_literal = |v: &Value| Tx {
+                    e: tx.e.clone(),
+                    ty: (**from).clone(),
+                    lit: Some(v.clone()),
+                    soft: true,
+                    image: None,
+                };
                 return items.iter().map(|v| cost(&as_literal(v), element)).try_fold(1, |a, c| Some(a.max(c?)));
             }
             (Ty::Struct(from), Ty::Struct(fields)) if from.len() == fields.len() => {
@@ -71,7 +76,10 @@ pub fn cost(tx: &Tx, to: &Ty) -> Option<u32> {
                 let pairs = items.iter().zip(from.iter()).zip(fields.iter());
                 return pairs
                     .map(|((v, (_, from)), (_, to))| {
-                        cost(&Tx { e: tx.e.clone(), ty: from.clone(), lit: Some(v.clone()), soft: true }, to)
+                        cost(
+                            &Tx { e: tx.e.clone(), ty: from.clone(), lit: Some(v.clone()), soft: true, image: None },
+                            to,
+                        )
                     })
                     .try_fold(1, |a, c| Some(a.max(c?)));
             }
@@ -121,22 +129,24 @@ pub fn cast(tx: Tx, to: &Ty, safe: bool) -> Res<Tx> {
         return Ok(Tx { ty: to.clone(), ..tx });
     }
     if tx.is_null_literal() {
-        return Ok(Tx { e: constant(to, &Value::Null)?, ty: to.clone(), lit: Some(Value::Null), soft: true });
+        return literal(to.clone(), Value::Null);
     }
     if let (Some(value @ (Value::Struct(_) | Value::Array(_))), true) = (&tx.lit, tx.soft) {
         let value = soft_value(value, &tx.ty, to).map_err(invalid)?;
-        return Ok(Tx { e: constant(to, &value)?, ty: to.clone(), lit: Some(value), soft: true });
+        return literal(to.clone(), value);
     }
     if !castable(&tx.ty, to) {
         return Err(invalid(format!("Invalid cast from {} to {to}", tx.ty)));
     }
+    if let (Some(image), Ty::Numeric | Ty::BigNumeric) = (&tx.image, to) {
+        let value = cast_value(&Value::Str(image.to_string()), &Ty::String, to).map_err(invalid)?;
+        return Ok(Tx { soft: tx.soft, ..literal(to.clone(), value)? });
+    }
     if let Some(value) = &tx.lit {
         let (ty, soft) = (tx.ty.clone(), tx.soft);
         return match cast_value(value, &ty, to) {
-            Ok(value) => Ok(Tx { e: constant(to, &value)?, ty: to.clone(), lit: Some(value), soft }),
-            Err(_) if safe => {
-                Ok(Tx { e: constant(to, &Value::Null)?, ty: to.clone(), lit: Some(Value::Null), soft: false })
-            }
+            Ok(value) => Ok(Tx { soft, ..literal(to.clone(), value)? }),
+            Err(_) if safe => Ok(Tx { soft: false, ..literal(to.clone(), Value::Null)? }),
             // The query may never come to evaluate it.
             Err(message) if tx.soft && !matches!(value, Value::Null) && is_implicit(&ty, to) => Err(invalid(message)),
             Err(_) => Ok(cast_expr(Tx { lit: None, ..tx }, to, safe)),

@@ -39,7 +39,7 @@ impl Context<'_> {
                 let value = parse_float64(text)
                     .map_err(|_| env.error(at, &format!("Invalid floating point literal: {text}")))?;
                 // The text is kept for NUMERIC: 1.1 is exact there.
-                literal(Ty::Float64, Value::Float(value))
+                Ok(Tx { image: Some(text.as_str().into()), ..literal(Ty::Float64, Value::Float(value))? })
             }
             Kind::Str(text) => literal(Ty::String, Value::Str(text.clone())),
             Kind::Bytes(bytes) => literal(Ty::Bytes, Value::Bytes(bytes.clone())),
@@ -358,7 +358,13 @@ impl Context<'_> {
     /// # Errors
     /// Parameters that the type does not take.
     pub fn parameterised(&self, tx: Tx, name: &TypeName, safe: bool) -> Res<Tx> {
-        let TypeName::Simple(_, params) = name else { return Ok(tx) };
+        let TypeName::Simple(_, params) = name else {
+            return if has_parameters(name) {
+                Err(unsupported("type parameters within ARRAY and STRUCT in a cast"))
+            } else {
+                Ok(tx)
+            };
+        };
         let Some(first) = params.first().copied() else { return Ok(tx) };
         let second = params.get(1).copied().unwrap_or(0);
         let ty = tx.ty.clone();
@@ -459,6 +465,9 @@ impl Context<'_> {
         let soft = element.is_none() && items.iter().all(|i| i.soft);
         let (items, ty) = match element {
             Some(name) => {
+                if has_parameters(name) {
+                    return Err(unsupported("type parameters within ARRAY<...>"));
+                }
                 let ty = Ty::of_name(name)?;
                 let items = items.into_iter().map(|t| coerce(t, &ty)).collect::<Res<Vec<_>>>();
                 (items.map_err(|e| at_place(env, at, e))?, ty)
@@ -487,6 +496,9 @@ impl Context<'_> {
         let soft = values.iter().all(|v| v.soft);
         let fields: Vec<(String, Tx)> = match kind {
             Some(kind) => {
+                if has_parameters(kind) {
+                    return Err(unsupported("type parameters within STRUCT<...>"));
+                }
                 let Ty::Struct(types) = Ty::of_name(kind)? else { return Err(unsupported("this struct")) };
                 if types.len() != values.len() {
                     let message = format!(
@@ -535,6 +547,15 @@ pub fn at_place(env: &Env, at: usize, mut error: crate::core::ApiError) -> crate
     error
 }
 
+fn has_parameters(name: &TypeName) -> bool {
+    match name {
+        TypeName::Simple(_, params) => !params.is_empty(),
+        TypeName::Array(element) | TypeName::Range(element) => has_parameters(element),
+        TypeName::Struct(fields) => fields.iter().any(|(_, t, _)| has_parameters(t)),
+        TypeName::Any => false,
+    }
+}
+
 fn negate(e: Expr, not: bool) -> Expr {
     if not { Expr::Not(Box::new(e)) } else { e }
 }
@@ -574,7 +595,7 @@ pub fn make_struct(fields: Vec<(String, Tx)>) -> Tx {
         let array = StructArray::try_new_with_length(fields, arrays.to_vec(), None, rows).map_err(|e| e.to_string())?;
         Ok(Arc::new(array) as ArrayRef)
     });
-    Tx { e, ty, lit, soft: false }
+    Tx { e, ty, lit, soft: false, image: None }
 }
 
 /// The n-th field of a struct; NULL where the struct is.
@@ -593,7 +614,7 @@ pub fn struct_field(value: Tx, n: usize) -> Tx {
         let data = column.to_data().into_builder().nulls(nulls).build().map_err(|e| e.to_string())?;
         Ok(arrow::array::make_array(data))
     });
-    Tx { e, ty, lit, soft: false }
+    Tx { e, ty, lit, soft: false, image: None }
 }
 
 /// The name nearest to one that was not found, if any is near.

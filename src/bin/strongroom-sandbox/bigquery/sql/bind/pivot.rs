@@ -37,7 +37,10 @@ fn named(name: &str, args: Vec<Ast>, at: usize) -> Ast {
 fn mentioned(ast: &Ast, out: &mut Vec<String>) {
     match ast.kind.as_ref() {
         Kind::Path(names) => out.push(names[0].text.to_lowercase()),
-        Kind::Call(call) => call.args.iter().for_each(|a| mentioned(a, out)),
+        Kind::Call(call) => {
+            let rest = call.order_by.iter().map(|o| &o.expr).chain(call.having.iter().map(|(_, key)| key));
+            call.args.iter().chain(rest).for_each(|a| mentioned(a, out));
+        }
         Kind::Unary(_, a) | Kind::Field(a, _) | Kind::Is(a, _, _) => mentioned(a, out),
         Kind::Binary(_, a, b) | Kind::Index(a, _, b) => {
             mentioned(a, out);
@@ -93,6 +96,9 @@ impl Context<'_> {
                     call.name = vec![Name { text: "COUNTIF".into(), at }];
                     call.args = vec![condition];
                 } else if let Some(first) = call.args.first_mut() {
+                    if let Some((_, key)) = &mut call.having {
+                        *key = named("IF", vec![condition.clone(), key.clone(), node(at, Kind::Null)], at);
+                    }
                     *first = named("IF", vec![condition, first.clone(), node(at, Kind::Null)], at);
                 }
                 let name = match prefix {

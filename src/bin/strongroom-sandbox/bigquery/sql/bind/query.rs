@@ -411,7 +411,7 @@ impl Context<'_> {
 
 impl OutCol {
     pub fn tx(&self) -> Tx {
-        Tx { e: column(&self.id), ty: self.ty.clone(), lit: self.lit.clone(), soft: self.lit.is_some() }
+        Tx { lit: self.lit.clone(), soft: self.lit.is_some(), ..Tx::column(&self.id, self.ty.clone()) }
     }
 }
 

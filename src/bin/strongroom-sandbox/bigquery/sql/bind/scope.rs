@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use datafusion::common::Column;
 use datafusion::logical_expr::Expr;
@@ -22,11 +23,13 @@ pub struct Tx {
     pub lit: Option<Value>,
     /// A literal, a parameter or NULL: it may become more types than a column of its type may.
     pub soft: bool,
+    /// The text of a floating point literal.
+    pub image: Option<Arc<str>>,
 }
 
 impl Tx {
     pub fn new(e: Expr, ty: Ty) -> Self {
-        Self { e, ty, lit: None, soft: false }
+        Self { e, ty, lit: None, soft: false, image: None }
     }
 
     pub fn column(id: &str, ty: Ty) -> Self {

@@ -90,6 +90,9 @@ impl Context<'_> {
         let grouped = group.is_some() || !aggregates.is_empty() || having.is_some();
         if grouped {
             let sets = self.resolve_all(group.unwrap_or_else(GroupSets::whole), &items, &aggregates, &windows);
+            if sets.sets.len() > 1 && sets.nested() {
+                return Err(crate::bigquery::sql::error::unsupported("grouping sets with a key within another key"));
+            }
             let (aggregated, keys) = self.aggregate(plan, sets, &aggregates, outer.base)?;
             plan = aggregated;
             let mut allowed: Vec<String> = plan.schema().fields().iter().map(|f| f.name().clone()).collect();
@@ -176,7 +179,7 @@ impl Context<'_> {
                 )));
             }
             for (n, item) in items.iter().enumerate() {
-                if item.tx.ty == Ty::Float64 {
+                if matches!(item.tx.ty, Ty::Float64 | Ty::Interval) {
                     out[n + usize::from(rid.is_some())].0 = crate::bigquery::sql::func::group_key(item.tx.clone());
                 }
             }

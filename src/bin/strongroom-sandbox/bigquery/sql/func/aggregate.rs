@@ -11,7 +11,6 @@ use datafusion::functions_aggregate::array_agg::array_agg_udaf;
 use datafusion::functions_aggregate::average::avg_udaf;
 use datafusion::functions_aggregate::bit_and_or_xor::{bit_and_udaf, bit_or_udaf, bit_xor_udaf};
 use datafusion::functions_aggregate::bool_and_or::{bool_and_udaf, bool_or_udaf};
-use datafusion::functions_aggregate::correlation::corr_udaf;
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::functions_aggregate::covariance::{covar_pop_udaf, covar_samp_udaf};
 use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
@@ -204,27 +203,51 @@ pub fn parts(name: &str, mut args: Vec<Tx>, m: Modifiers) -> Res<Parts> {
             };
             Ok(simple(Raw::new(udaf, vec![arg.e], false), Ty::Int64))
         }
-        "STDDEV" | "STDDEV_SAMP" | "STDDEV_POP" | "VARIANCE" | "VAR_SAMP" | "VAR_POP" if plain && !m.distinct => {
-            let arg = coerced(name, &mut args, &[Ty::Float64])?.remove(0);
+        "STDDEV" | "STDDEV_SAMP" | "STDDEV_POP" | "VARIANCE" | "VAR_SAMP" | "VAR_POP"
+            if plain && !m.distinct && !m.window && matches!(ty, Ty::Int64 | Ty::Float64) =>
+        {
             let udaf = match name {
                 "STDDEV_POP" => stddev_pop_udaf(),
                 "VAR_POP" => var_pop_udaf(),
                 "VARIANCE" | "VAR_SAMP" => var_samp_udaf(),
                 _ => stddev_udaf(),
             };
-            Ok(simple(Raw::new(udaf, vec![arg.e], false), Ty::Float64))
+            let args = coerced(name, &mut args, &[Ty::Float64])?;
+            Ok(finite(Raw::new(udaf, args.iter().map(|t| t.e.clone()).collect(), false), &args))
         }
-        "CORR" | "COVAR_POP" | "COVAR_SAMP" if plain && !m.distinct => {
-            let pair = coerced(name, &mut args, &[Ty::Float64, Ty::Float64])?;
-            let udaf = match name {
-                "CORR" => corr_udaf(),
-                "COVAR_POP" => covar_pop_udaf(),
-                _ => covar_samp_udaf(),
-            };
-            Ok(simple(Raw::new(udaf, pair.into_iter().map(|t| t.e).collect(), false), Ty::Float64))
+        "COVAR_POP" | "COVAR_SAMP" if plain && !m.distinct && !m.window => {
+            let udaf = if name == "COVAR_POP" { covar_pop_udaf() } else { covar_samp_udaf() };
+            let args = coerced(name, &mut args, &[Ty::Float64, Ty::Float64])?;
+            Ok(finite(Raw::new(udaf, args.iter().map(|t| t.e.clone()).collect(), false), &args))
         }
         "GROUPING" => Err(unsupported("GROUPING")),
         _ => collect(name, args, m),
+    }
+}
+
+/// A statistic that is NaN when any number is not finite, which DataFusion's accumulators lose.
+fn finite(raw: Raw, args: &[Tx]) -> Parts {
+    let pairs = args.iter().cloned().map(Tx::pair).collect();
+    let odd = udf::rows("not_finite", pairs, Ty::Int64, |a| {
+        if a.iter().any(Value::is_null) {
+            return Ok(Value::Null);
+        }
+        Ok(Value::Int(i64::from(a.iter().any(|v| matches!(v, Value::Float(f) if !f.is_finite())))))
+    });
+    let flag = Raw::new(max_udaf(), vec![odd], false);
+    Parts {
+        raws: vec![raw, flag],
+        finish: Box::new(|columns| {
+            let args = columns.into_iter().zip([Ty::Float64, Ty::Int64]).collect();
+            let e = udf::rows("statistic", args, Ty::Float64, |a| {
+                Ok(match (&a[0], &a[1]) {
+                    (Value::Null, _) => Value::Null,
+                    (_, Value::Int(1)) => Value::Float(f64::NAN),
+                    (value, _) => value.clone(),
+                })
+            });
+            Tx::new(e, Ty::Float64)
+        }),
     }
 }
 
@@ -468,13 +491,16 @@ fn collect(name: &str, args: Vec<Tx>, m: Modifiers) -> Res<Parts> {
             if let Some(max) = having {
                 let key = |r: &&Vec<Value>| r[r.len() - 1].clone();
                 let keys = rows.iter().map(key).filter(|k| !k.is_null());
+                // Any NaN is both the least and the greatest, and equals nothing.
+                let nan = rows.iter().any(|r| matches!(r[r.len() - 1], Value::Float(v) if v.is_nan()));
+                let keys = keys.filter(|_| !nan);
                 let best = keys.reduce(|x, y| if x.order(&y).is_gt() == max { x } else { y });
                 match best {
-                    Some(best) => rows.retain(|r| r[r.len() - 1].order(&best).is_eq()),
+                    Some(best) => rows.retain(|r| r[r.len() - 1].equals(&best) == Some(true)),
                     None => rows.clear(),
                 }
             }
-            let skips_nulls = !matches!(name_owned.as_str(), "ARRAY_AGG");
+            let skips_nulls = !matches!(name_owned.as_str(), "ARRAY_AGG" | "APPROX_TOP_COUNT");
             if ignore_nulls.unwrap_or(skips_nulls) {
                 rows.retain(|r| !r[0].is_null());
             }
@@ -519,7 +545,7 @@ fn collect(name: &str, args: Vec<Tx>, m: Modifiers) -> Res<Parts> {
             if let Some(limit) = limit {
                 rows.truncate(limit);
             }
-            finished(&name_owned, &rows, &element)
+            finished(&name_owned, &rows, count, &element)
         };
         Tx::new(udf::rows(id, vec![(column, list)], ret.clone(), f), ret)
     };
@@ -540,6 +566,9 @@ fn result_type(name: &str, mut args: Vec<Tx>, first: &Ty) -> Res<(Vec<Tx>, Ty)> 
         }
         ("ARRAY_CONCAT_AGG", 1) if matches!(first, Ty::Array(_)) => (args, first.clone()),
         ("STRING_AGG", 1 | 2) => {
+            if args.get(1).is_some_and(Tx::is_null_literal) {
+                return Err(invalid("Argument 2 to STRING_AGG must be non-NULL"));
+            }
             let ty = if *first == Ty::Bytes { Ty::Bytes } else { Ty::String };
             (args.into_iter().map(|a| coerce_to(a, &ty)).collect::<Res<_>>()?, ty)
         }
@@ -561,6 +590,9 @@ fn result_type(name: &str, mut args: Vec<Tx>, first: &Ty) -> Res<(Vec<Tx>, Ty)> 
             let row = Ty::structure(vec![("value".into(), first.clone()), ("count".into(), Ty::Int64)]);
             (vec![args.remove(0), n], Ty::array(row))
         }
+        ("PERCENTILE_CONT", 2) if matches!(first, Ty::Numeric | Ty::BigNumeric) => {
+            return Err(unsupported("PERCENTILE_CONT of NUMERIC and BIGNUMERIC"));
+        }
         ("PERCENTILE_CONT", 2) => {
             let p = coerce_to(args.remove(1), &Ty::Float64)?;
             let x = coerce_to(args.remove(0), &Ty::Float64)?;
@@ -570,18 +602,18 @@ fn result_type(name: &str, mut args: Vec<Tx>, first: &Ty) -> Res<(Vec<Tx>, Ty)> 
             let p = coerce_to(args.remove(1), &Ty::Float64)?;
             (vec![args.remove(0), p], first.clone())
         }
-        (
-            "STDDEV" | "STDDEV_SAMP" | "STDDEV_POP" | "VARIANCE" | "VAR_SAMP" | "VAR_POP" | "APPROX_TOP_SUM" | "CORR"
-            | "COVAR_POP" | "COVAR_SAMP",
-            _,
-        ) => {
-            return Err(unsupported(format!("{name} with these arguments or modifiers")));
+        ("STDDEV" | "STDDEV_SAMP" | "STDDEV_POP" | "VARIANCE" | "VAR_SAMP" | "VAR_POP", 1) if first.is_numeric() => {
+            (args, Ty::Float64)
         }
+        ("CORR" | "COVAR_POP" | "COVAR_SAMP", 2) => {
+            (args.into_iter().map(|a| coerce_to(a, &Ty::Float64)).collect::<Res<_>>()?, Ty::Float64)
+        }
+        ("APPROX_TOP_SUM", _) => return Err(unsupported(name)),
         _ => return Err(fail),
     })
 }
 
-fn finished(name: &str, rows: &[&Vec<Value>], element: &Ty) -> Out {
+fn finished(name: &str, rows: &[&Vec<Value>], arguments: usize, element: &Ty) -> Out {
     let firsts = || rows.iter().map(|r| &r[0]);
     if matches!(name, "COUNT" | "APPROX_COUNT_DISTINCT") {
         return Ok(Value::Int(rows.len() as i64));
@@ -600,7 +632,7 @@ fn finished(name: &str, rows: &[&Vec<Value>], element: &Ty) -> Out {
         }
         "STRING_AGG" => {
             let parts: Vec<&[u8]> = firsts().map(Value::bytes).collect::<Result<_, _>>()?;
-            let by = rows[0].get(1).filter(|_| rows[0].len() > 1);
+            let by = rows[0].get(1).filter(|_| arguments > 1);
             match (&rows[0][0], by) {
                 (Value::Bytes(_), Some(Value::Bytes(by))) => Value::Bytes(parts.join(by.as_slice())),
                 (Value::Bytes(_), _) => Value::Bytes(parts.join(b",".as_slice())),
@@ -647,8 +679,8 @@ fn finished(name: &str, rows: &[&Vec<Value>], element: &Ty) -> Out {
             }
             let mut sorted: Vec<&Value> = firsts().collect();
             sorted.sort_by(|x, y| x.order(y));
-            let last = sorted.len() - 1;
-            Value::Array((0..=n).map(|i| sorted[((i * last) as f64 / n as f64).round() as usize].clone()).collect())
+            let at = |i: usize| (i * sorted.len()).div_ceil(n).saturating_sub(1);
+            Value::Array((0..=n).map(|i| sorted[at(i)].clone()).collect())
         }
         "APPROX_TOP_COUNT" => {
             let n = usize::try_from(rows[0][1].int()?)
@@ -668,6 +700,8 @@ fn finished(name: &str, rows: &[&Vec<Value>], element: &Ty) -> Out {
             )
         }
         "PERCENTILE_CONT" | "PERCENTILE_DISC" => percentile(name, rows)?,
+        "STDDEV" | "STDDEV_SAMP" | "STDDEV_POP" | "VARIANCE" | "VAR_SAMP" | "VAR_POP" => spread(name, rows)?,
+        "CORR" | "COVAR_POP" | "COVAR_SAMP" => together(name, rows)?,
         other => return Err(format!("{other} is not supported by the sandbox's SQL engine here")),
     })
 }
@@ -680,11 +714,13 @@ fn total(name: &str, rows: &[&Vec<Value>], element: &Ty) -> Out {
             (Value::Float(x), Value::Float(y)) => Value::Float(x + y),
             (Value::Numeric(x), Value::Numeric(y)) => Value::Numeric(num::numeric_arithmetic("+", *x, *y)?),
             (Value::Big(x), Value::Big(y)) => Value::Big(num::bignumeric_arithmetic("+", *x, *y)?),
-            (Value::Interval(x), Value::Interval(y)) => Value::Interval(strongroom::codec::value::Interval {
-                months: x.months + y.months,
-                days: x.days + y.days,
-                nanos: x.nanos + y.nanos,
-            }),
+            (Value::Interval(x), Value::Interval(y)) => {
+                Value::Interval(super::interval::checked(strongroom::codec::value::Interval {
+                    months: x.months + y.months,
+                    days: x.days + y.days,
+                    nanos: x.nanos + y.nanos,
+                })?)
+            }
             _ => return Err(format!("SUM of {element} is not supported by the sandbox's SQL engine")),
         };
     }
@@ -700,6 +736,66 @@ fn total(name: &str, rows: &[&Vec<Value>], element: &Ty) -> Out {
         }
         _ => return Err("AVG is not supported by the sandbox's SQL engine for this type".into()),
     })
+}
+
+/// Numbers as exact multiples of 10^-38, or doubles when one is not finite or too large.
+fn exact(rows: &[&Vec<Value>]) -> Option<Vec<num_bigint::BigInt>> {
+    rows.iter()
+        .map(|r| match &r[0] {
+            Value::Int(v) => Some(num_bigint::BigInt::from(*v) * num::to_big(num::ten(38))),
+            Value::Numeric(v) => Some(num_bigint::BigInt::from(*v) * num::to_big(num::ten(29))),
+            Value::Big(v) => Some(num::to_big(*v)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Variance and standard deviation.
+fn spread(name: &str, rows: &[&Vec<Value>]) -> Out {
+    let n = rows.len();
+    let sample = !name.ends_with("_POP");
+    if sample && n < 2 {
+        return Ok(Value::Null);
+    }
+    let divisor = (if sample { n - 1 } else { n }) as f64;
+    let variance = if let Some(values) = exact(rows) {
+        // n * sum(x^2) - sum(x)^2, exactly; then once to a double.
+        let sum: num_bigint::BigInt = values.iter().sum();
+        let squares: num_bigint::BigInt = values.iter().map(|v| v * v).sum();
+        let scaled: num_bigint::BigInt = squares * n - &sum * &sum;
+        let text = format!("{scaled}e-76");
+        text.parse::<f64>().map_err(|e| e.to_string())? / n as f64 / divisor
+    } else {
+        let values: Vec<f64> = rows.iter().map(|r| r[0].float()).collect::<Result<_, _>>()?;
+        let mean = values.iter().sum::<f64>() / n as f64;
+        values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / divisor
+    };
+    Ok(Value::Float(if name.starts_with("STDDEV") { variance.sqrt() } else { variance }))
+}
+
+/// Correlation and covariance.
+fn together(name: &str, rows: &[&Vec<Value>]) -> Out {
+    let pairs: Vec<(f64, f64)> = rows
+        .iter()
+        .filter(|r| !r[0].is_null() && !r[1].is_null())
+        .map(|r| Ok((r[0].float()?, r[1].float()?)))
+        .collect::<Result<_, String>>()?;
+    let n = pairs.len() as f64;
+    if pairs.is_empty() || (name != "COVAR_POP" && pairs.len() < 2) {
+        return Ok(Value::Null);
+    }
+    let (mx, my) = (pairs.iter().map(|p| p.0).sum::<f64>() / n, pairs.iter().map(|p| p.1).sum::<f64>() / n);
+    let sum = |f: &dyn Fn(&(f64, f64)) -> f64| pairs.iter().map(f).sum::<f64>();
+    let xy = sum(&|p| (p.0 - mx) * (p.1 - my));
+    let constant = |f: &dyn Fn(&(f64, f64)) -> f64| pairs.iter().all(|p| f(p) == f(&pairs[0]));
+    if name == "CORR" && (constant(&|p| p.0) || constant(&|p| p.1)) {
+        return Ok(Value::Float(f64::NAN));
+    }
+    Ok(Value::Float(match name {
+        "COVAR_POP" => xy / n,
+        "COVAR_SAMP" => xy / (n - 1.0),
+        _ => xy / (sum(&|p| (p.0 - mx).powi(2)) * sum(&|p| (p.1 - my).powi(2))).sqrt(),
+    }))
 }
 
 fn percentile(name: &str, rows: &[&Vec<Value>]) -> Out {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Decimal128Array, Decimal256Array, Float64Array, PrimitiveArray};
 use arrow::datatypes::{Decimal128Type, Float64Type, Int64Type, i256};
 use strongroom::codec::value::{
-    Interval, MICROS_MAX, MICROS_MIN, MICROS_PER_DAY, parse_bignumeric, parse_date, parse_datetime, parse_float64,
-    parse_int64, parse_numeric, parse_time, to_text, write_date, write_datetime, write_time,
+    MICROS_MAX, MICROS_MIN, MICROS_PER_DAY, parse_bignumeric, parse_date, parse_datetime, parse_float64, parse_int64,
+    parse_numeric, parse_time, to_text, write_date, write_datetime, write_time,
 };
 
 use super::zone::timestamp_text;
@@ -156,7 +156,10 @@ fn from_text(text: &str, to: &Ty) -> Result<Value, String> {
         Ty::Datetime => Value::Datetime(parse_datetime(text.trim()).map_err(|_| fail())?),
         Ty::Time => Value::Time(parse_time(text.trim()).map_err(|_| fail())?),
         Ty::Timestamp => Value::Timestamp(super::time::parse_timestamp_text(text.trim(), None).map_err(|_| fail())?),
-        Ty::Interval => Value::Interval(Interval::parse(text).map_err(|_| format!("Invalid INTERVAL value '{text}'"))?),
+        Ty::Interval => {
+            let parsed = super::interval::from_text(text).ok_or_else(|| format!("Invalid INTERVAL value '{text}'"))?;
+            Value::Interval(parsed)
+        }
         Ty::Range(element) => {
             let (start, end) = strongroom::codec::value::parse_range(text).map_err(|e| e.to_string())?;
             let part = |t: Option<&str>| t.map_or(Ok(Value::Null), |t| from_text(t, element));

@@ -53,11 +53,16 @@ pub fn format(a: &[Value], types: &[Ty]) -> Out {
             }
             chars.next();
         }
+        let mut unknown = false;
         let mut star = |chars: &mut std::iter::Peekable<std::str::Chars>| -> Result<Option<i64>, String> {
             if chars.peek() == Some(&'*') {
                 chars.next();
                 let (value, _) = values.next().ok_or("Too few arguments to FORMAT")?;
-                return Ok(Some(if value.is_null() { 0 } else { value.int()? }));
+                if value.is_null() {
+                    unknown = true;
+                    return Ok(Some(0));
+                }
+                return Ok(Some(value.int()?));
             }
             let mut digits = String::new();
             while let Some(d) = chars.peek().filter(|c| c.is_ascii_digit()) {
@@ -77,6 +82,9 @@ pub fn format(a: &[Value], types: &[Ty]) -> Out {
         }
         let kind = chars.next().ok_or("FORMAT string ends in a specifier")?;
         let (value, ty) = values.next().ok_or_else(|| "Too few arguments to FORMAT for pattern".to_owned())?;
+        if unknown {
+            return Ok(Value::Null);
+        }
         if value.is_null() && !matches!(kind, 't' | 'T') {
             if matches!(kind, 'p' | 'P') {
                 pad("null", &spec, &mut out);

@@ -36,6 +36,13 @@ pub fn cast(value: Tx, ty: &Ty, format: Option<Tx>, at_zone: Option<Tx>, safe: b
     if !fits {
         return Err(invalid(format!("CAST of {from} to {to} does not support FORMAT")));
     }
+    // What the type does not have cannot be written or read; what is not given would be today's.
+    if let Some(Value::Str(text)) = &format.lit {
+        let temporal_side = if to == Ty::String { &from } else { &to };
+        check_elements(text, temporal_side, to != Ty::String)?;
+    } else if temporal(&from) || temporal(&to) {
+        return Err(unsupported("CAST with a FORMAT that is no constant"));
+    }
     let mut args = vec![value.pair(), format.pair()];
     args.extend(at_zone.map(Tx::pair));
     let f = move |a: &[Value]| {
@@ -71,6 +78,7 @@ fn encode(bytes: &[u8], format: &str) -> Result<String, String> {
     match format.to_uppercase().as_str() {
         "HEX" | "BASE16" => Ok(bytes.iter().map(|b| format!("{b:02x}")).collect()),
         "BASE64" => Ok(STANDARD.encode(bytes)),
+        "ASCII" if !bytes.is_ascii() => Err("Failed to decode invalid ASCII string".into()),
         "ASCII" | "UTF-8" | "UTF8" => String::from_utf8(bytes.to_vec()).map_err(|_| "Invalid UTF-8".into()),
         other => Err(format!("Unsupported format {other}")),
     }
@@ -86,6 +94,7 @@ fn decode(text: &str, format: &str) -> Result<Vec<u8>, String> {
                 .map(|p| std::str::from_utf8(p).ok().and_then(|p| u8::from_str_radix(p, 16).ok()));
             pairs.collect::<Option<Vec<u8>>>().ok_or_else(|| "Invalid hexadecimal text".into())
         }
+        "ASCII" if !text.is_ascii() => Err("Failed to decode invalid ASCII string".into()),
         "ASCII" | "UTF-8" | "UTF8" => Ok(text.as_bytes().to_vec()),
         other => Err(format!("Unsupported format {other}")),
     }
@@ -102,6 +111,33 @@ fn element(rest: &str) -> Option<&'static str> {
         return Some("PM");
     }
     ELEMENTS.into_iter().find(|e| upper.starts_with(e))
+}
+
+fn check_elements(format: &str, ty: &Ty, reading: bool) -> Res<()> {
+    if !matches!(ty, Ty::Date | Ty::Time | Ty::Datetime | Ty::Timestamp) {
+        return Ok(());
+    }
+    let mut seen = Vec::new();
+    let mut rest = format;
+    while let Some(c) = rest.chars().next() {
+        if let Some(quoted) = rest.strip_prefix('"') {
+            rest = quoted.find('"').map_or("", |end| &quoted[end + 1..]);
+        } else if let Some(e) = element(rest) {
+            let dates = matches!(e.as_bytes()[0], b'Y' | b'D') || matches!(e, "MONTH" | "MON" | "MM");
+            if (dates && *ty == Ty::Time) || (!dates && *ty == Ty::Date) {
+                return Err(invalid(format!("{ty} does not support '{e}'")));
+            }
+            seen.push(e);
+            rest = &rest[e.len()..];
+        } else {
+            rest = &rest[c.len_utf8()..];
+        }
+    }
+    let has = |any: &[&str]| seen.iter().any(|e| any.contains(e));
+    if reading && *ty != Ty::Time && !(has(&["YYYY"]) && has(&["MM", "MON", "MONTH"])) {
+        return Err(unsupported("CAST with a FORMAT that leaves out the year or the month"));
+    }
+    Ok(())
 }
 
 fn name(day_or_month: &str, like: &str) -> String {

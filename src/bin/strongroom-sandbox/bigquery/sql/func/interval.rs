@@ -41,14 +41,50 @@ pub fn make(value: Tx, from: &str, to: Option<&str>) -> Res<Tx> {
     let value = coerce(value, &Ty::Int64)?;
     let compute = move |n: i64| unit(n, &part).ok_or_else(|| "Interval value is out of range".to_owned());
     if let Some(Value::Int(n)) = &value.lit {
-        let interval = compute(*n).map_err(invalid)?;
+        let interval = compute(*n).and_then(checked).map_err(invalid)?;
         return Ok(Tx { soft: false, ..literal(Ty::Interval, Value::Interval(interval))? });
     }
     let e = udf::rows(format!("interval_{from}"), vec![value.pair()], Ty::Interval, move |a| match &a[0] {
-        Value::Int(n) => compute(*n).map(Value::Interval),
+        Value::Int(n) => checked(compute(*n)?).map(Value::Interval),
         _ => Ok(Value::Null),
     });
     Ok(Tx::new(e, Ty::Interval))
+}
+
+/// An interval's text: canonical or ISO 8601, or just some of the canonical parts (`1-2`, `1-2 3`, `3 4:5:6`, `4:5:6`).
+pub fn from_text(text: &str) -> Option<Interval> {
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let months = |w: &str| w.trim_start_matches('-').contains('-');
+    let clock = |w: &str| w.contains(':');
+    let full = match words.as_slice() {
+        [w] if w.starts_with('P') => (*w).to_owned(),
+        [m, d, c] => format!("{m} {d} {c}"),
+        [m] if months(m) => format!("{m} 0 0:0:0"),
+        [c] if clock(c) => format!("0-0 0 {c}"),
+        [m, d] if months(m) && !clock(d) => format!("{m} {d} 0:0:0"),
+        [m, c] if months(m) && clock(c) => format!("{m} 0 {c}"),
+        [d, c] if clock(c) => format!("0-0 {d} {c}"),
+        _ => return None,
+    };
+    checked(Interval::parse(&full).ok()?).ok().filter(|i| i.nanos % MICRO == 0)
+}
+
+/// An interval within BigQuery's bounds.
+///
+/// # Errors
+/// When a part is beyond them.
+pub fn checked(interval: Interval) -> Result<Interval, String> {
+    let Interval { months, days, nanos } = interval;
+    for (name, value, limit) in [
+        ("months", i128::from(months), 120_000),
+        ("days", i128::from(days), 3_660_000),
+        ("micros", nanos / MICRO, 316_224_000_000_000_000),
+    ] {
+        if value.abs() > limit {
+            return Err(format!("Interval field {name} '{value}' is out of range -{limit} to {limit}"));
+        }
+    }
+    Ok(interval)
 }
 
 fn seconds(text: &str, part: &str) -> Option<Interval> {
@@ -250,11 +286,12 @@ pub fn arithmetic(op: &str, left: &Tx, right: &Tx) -> Res<Option<Tx>> {
                 move |a| {
                     let (Value::Interval(x), Value::Interval(y)) = (&a[0], &a[1]) else { return Ok(Value::Null) };
                     let n = i128::from(sign);
-                    Ok(Value::Interval(Interval {
+                    checked(Interval {
                         months: x.months + sign * y.months,
                         days: x.days + sign * y.days,
                         nanos: x.nanos + n * y.nanos,
-                    }))
+                    })
+                    .map(Value::Interval)
                 },
             );
             Ok(Some(Tx::new(e, Ty::Interval)))
@@ -275,7 +312,7 @@ pub fn arithmetic(op: &str, left: &Tx, right: &Tx) -> Res<Option<Tx>> {
                                 nanos: x.nanos.checked_mul(i128::from(*n))?,
                             })
                         })();
-                        return out.map(Value::Interval).ok_or_else(|| "Interval overflow".into());
+                        return checked(out.ok_or("Interval overflow")?).map(Value::Interval);
                     }
                     if *n == 0 {
                         return Err("division by zero: interval / 0".into());

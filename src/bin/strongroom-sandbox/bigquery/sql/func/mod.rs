@@ -144,9 +144,7 @@ impl Signature {
             match wanted(n)? {
                 Pattern::Any => elements.push(arg.clone()),
                 Pattern::AnyArray => match &arg.ty {
-                    Ty::Array(element) => {
-                        elements.push(Tx { soft: false, lit: None, e: arg.e.clone(), ty: (**element).clone() })
-                    }
+                    Ty::Array(element) => elements.push(Tx::new(arg.e.clone(), (**element).clone())),
                     _ if arg.is_null_literal() => {}
                     _ => return None,
                 },
@@ -247,6 +245,20 @@ pub fn sortable(e: Expr, ty: &Ty) -> Expr {
 
 /// An expression by which DataFusion groups as BigQuery does: one NaN, one zero.
 pub fn group_key(tx: Tx) -> Expr {
+    if tx.ty == Ty::Interval {
+        // One month, thirty days and 720 hours are one group; days and hours stand for them.
+        return udf::rows("interval_group", vec![tx.pair()], Ty::Interval, |a| {
+            Ok(match &a[0] {
+                Value::Interval(v) => {
+                    const DAY: i128 = 86_400_000_000_000;
+                    let nanos = interval_nanos(v);
+                    let (days, nanos) = ((nanos / DAY) as i64, nanos % DAY);
+                    Value::Interval(strongroom::codec::value::Interval { months: 0, days, nanos })
+                }
+                _ => Value::Null,
+            })
+        });
+    }
     if tx.ty != Ty::Float64 {
         return tx.e;
     }

@@ -18,7 +18,6 @@ pub const DEFS: &[Def] = &[
             other => compiled_bytes(a[1].bytes()?)?.is_match(other.bytes()?),
         }))
     }),
-    def("REGEXP_MATCH", "STRING,STRING->BOOL", |_, a| Ok(Value::Bool(compiled(a[1].str()?)?.is_match(a[0].str()?)))),
     def("REGEXP_EXTRACT", EXTRACT, |_, a| extract(a)),
     def("REGEXP_SUBSTR", EXTRACT, |_, a| extract(a)),
     def("REGEXP_EXTRACT_ALL", "STRING,STRING->[STRING]", |_, a| {
@@ -35,6 +34,9 @@ pub const DEFS: &[Def] = &[
         let position = a.get(2).map_or(Ok(1), Value::int)?;
         let occurrence = a.get(3).map_or(Ok(1), Value::int)?;
         let after = a.get(4).map_or(Ok(0), Value::int)? == 1;
+        if a[1].str()?.is_empty() {
+            return Ok(Value::Int(0));
+        }
         if position < 1 || occurrence < 1 {
             return Err("Position and occurrence of REGEXP_INSTR must be positive".into());
         }

@@ -206,7 +206,8 @@ fn make_interval(_: &Cx, a: &[Value]) -> Out {
     let n = |i: usize| a.get(i).map_or(Ok(0), Value::int);
     let months = n(0)?.checked_mul(12).and_then(|y| y.checked_add(n(1).ok()?)).ok_or("Interval overflow")?;
     let seconds = i128::from(n(3)?) * 3600 + i128::from(n(4)?) * 60 + i128::from(n(5)?);
-    Ok(Value::Interval(strongroom::codec::value::Interval { months, days: n(2)?, nanos: seconds * 1_000_000_000 }))
+    super::interval::checked(strongroom::codec::value::Interval { months, days: n(2)?, nanos: seconds * 1_000_000_000 })
+        .map(Value::Interval)
 }
 
 fn justify(a: &[Value], hours: bool, days: bool) -> Out {

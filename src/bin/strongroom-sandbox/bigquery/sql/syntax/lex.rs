@@ -245,24 +245,25 @@ impl Lexer<'_> {
 
     fn back_quoted(&mut self) -> Res<Tok> {
         let start = self.at;
-        let mut text = String::new();
-        let mut chars = self.rest().char_indices().skip(1);
-        while let Some((i, c)) = chars.next() {
-            match c {
-                '`' => {
-                    self.at += i + 1;
-                    if text.is_empty() {
-                        return Err(self.error(start, "Invalid empty identifier"));
-                    }
-                    return Ok(Tok::Quoted(text));
-                }
-                '\\' => match chars.next() {
-                    Some((_, c)) => text.push(c),
-                    None => break,
-                },
-                '\n' => break,
-                c => text.push(c),
+        let rest = self.rest().as_bytes();
+        let mut end = 1;
+        while let Some(byte) = rest.get(end) {
+            match byte {
+                b'`' => break,
+                b'\n' => return Err(self.error(start, "Unclosed identifier literal")),
+                b'\\' => end += 2,
+                _ => end += 1,
             }
+        }
+        if let Some(inner) = self.rest().get(1..end).map(str::to_owned)
+            && end < self.rest().len()
+        {
+            if inner.is_empty() {
+                return Err(self.error(start, "Invalid empty identifier"));
+            }
+            let text = self.unescape(&inner, start + 1, false)?;
+            self.at += end + 1;
+            return String::from_utf8(text).map(Tok::Quoted).map_err(|_| self.error(start, "Invalid identifier"));
         }
         Err(self.error(start, "Unclosed identifier literal"))
     }

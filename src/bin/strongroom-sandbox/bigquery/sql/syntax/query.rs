@@ -106,7 +106,22 @@ impl Parser<'_> {
         let mut items = vec![self.item()?];
         while self.eat_symbol(",") {
             // A trailing comma is allowed.
-            if self.is_word("FROM")
+            const AFTER: [&str; 13] = [
+                "FROM",
+                "WHERE",
+                "GROUP",
+                "HAVING",
+                "QUALIFY",
+                "WINDOW",
+                "ORDER",
+                "LIMIT",
+                "UNION",
+                "INTERSECT",
+                "EXCEPT",
+                "FOR",
+                "END",
+            ];
+            if AFTER.iter().any(|w| self.is_word(w))
                 || self.is_symbol(")")
                 || self.is_symbol(";")
                 || *self.token(0) == super::lex::Tok::End
