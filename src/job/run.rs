@@ -137,10 +137,11 @@ async fn conclude<T>(
             Ok(value)
         }
         Err(error) => {
+            let step = saga.log().running().unwrap_or("run").to_string();
             let left = saga.unwind(|_, undo| carry_out(context, id, undo)).await;
             Err(match error {
                 JobError::Step { step, cause, .. } => JobError::Step { step, cause, left },
-                other => JobError::Step { step: "run".into(), cause: Box::new(other), left },
+                other => JobError::Step { step, cause: Box::new(other), left },
             })
         }
     }
