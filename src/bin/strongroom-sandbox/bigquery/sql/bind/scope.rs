@@ -235,11 +235,13 @@ impl<'e> Env<'e> {
 }
 
 /// What `alias.name` led to.
+#[expect(clippy::large_enum_variant, reason = "lives for one look-up, never in a collection")]
 pub enum Qualified {
     Column(Tx),
     NoSuchColumn,
 }
 
+#[expect(clippy::large_enum_variant, reason = "lives for one look-up, never in a collection")]
 enum Found {
     One(Tx),
     Ambiguous,
