@@ -87,7 +87,7 @@ impl Server {
         let job = self.post("jobs", json!({ "configuration": configuration })).await;
         let (id, location) =
             (job["jobReference"]["jobId"].as_str().unwrap(), job["jobReference"]["location"].as_str().unwrap());
-        for _ in 0..500 {
+        for _ in 0..6000 {
             let job = self.get(&format!("jobs/{id}?location={location}")).await;
             if job["status"]["state"] == "DONE" {
                 return job;
