@@ -5,6 +5,7 @@
 mod journal;
 mod lease;
 mod manifests;
+pub mod marks;
 
 pub use journal::{OpenRun, StoreJournal, open_runs};
 pub use lease::{Lease, LeaseError, TIME_TO_LIVE, keep};
