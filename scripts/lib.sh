@@ -12,13 +12,17 @@ fail() {
 
 # Installs a Debian package when a command is missing: need_command COMMAND [PACKAGE]
 need_command() {
-  command -v "$1" >/dev/null 2>&1 && return 0
-  local package=${2:-$1} as_root=()
+  command -v "$1" >/dev/null 2>&1 || need_package "${2:-$1}" "$1"
+}
+
+# Installs a Debian package: need_package PACKAGE [WHAT IS MISSING]
+need_package() {
+  local package=$1 missing=${2:-$1} as_root=()
   if [ "$(id -u)" != 0 ]; then
-    command -v sudo >/dev/null 2>&1 || fail "$1 is missing" "install the package $package, or run this as root"
+    command -v sudo >/dev/null 2>&1 || fail "$missing is missing" "install the package $package, or run this as root"
     as_root=(sudo -n)
   fi
-  command -v apt-get >/dev/null 2>&1 || fail "$1 is missing" "install it; on Debian the package is $package"
+  command -v apt-get >/dev/null 2>&1 || fail "$missing is missing" "install it; on Debian the package is $package"
   say "installing $package"
   if ! "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$package" >/dev/null 2>&1; then
     "${as_root[@]}" apt-get update -q >/dev/null || fail "cannot update the list of packages" "is the network up?"
@@ -38,6 +42,24 @@ need_rust() {
   fi
   command -v cargo >/dev/null 2>&1 || fail "cargo is missing" "install Rust 1.95 or newer with rustup"
   need_command cc build-essential
+}
+
+# Brings Python with exactly the packages of tests/requirements.txt, in an environment of its own: nothing that happens to
+# be on the machine counts. Sets STRONGROOM_PYTHON, by which the tests know it: without it they would say that they skip.
+python_venv() {
+  local home=${XDG_CACHE_HOME:-$HOME/.cache}/strongroom-python wanted
+  need_command python3
+  python3 -c 'import ensurepip, venv' 2>/dev/null || need_package python3-venv "Python's venv"
+  wanted=$(python3 --version; cat tests/requirements.txt)
+  if [ "$(cat "$home/made-of" 2>/dev/null)" != "$wanted" ]; then
+    say "installing the Python packages of tests/requirements.txt"
+    rm -rf "$home"
+    python3 -m venv "$home"
+    "$home/bin/python" -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt \
+      || fail "cannot install the Python packages" "is the network up?"
+    printf '%s' "$wanted" >"$home/made-of"
+  fi
+  export STRONGROOM_PYTHON=$home/bin/python
 }
 
 # Runs the tests, each in a process of its own. The runner is built once, which takes minutes; where that cannot be
