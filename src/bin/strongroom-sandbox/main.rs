@@ -5,6 +5,7 @@ mod bigquery;
 mod core;
 mod metadata;
 mod page;
+mod run;
 mod scheduler;
 mod secrets;
 mod seed;
@@ -26,7 +27,7 @@ use clap::Parser;
 
 use crate::core::{ApiError, Options, Sandbox};
 
-/// A local Google: BigQuery, Cloud Storage, Sheets, Cloud Scheduler and Secret Manager on one port.
+/// A local Google: BigQuery, Cloud Storage, Sheets, Cloud Scheduler, Secret Manager and Cloud Run on one port.
 #[derive(Debug, Parser)]
 #[command(name = "strongroom-sandbox", version, after_long_help = HELP)]
 struct Args {
@@ -71,13 +72,14 @@ struct Args {
 const HELP: &str = "\
 Emulated: BigQuery v2 REST (datasets, tables, jobs, queries, load, extract, copy, snapshots), Cloud Storage (JSON API, \
 uploads of all kinds, batches, the common XML-style calls, lifecycle, holds, retention, soft delete), Sheets v4 values, \
-Cloud Scheduler v1 (jobs fire by the sandbox's clock), Secret Manager v1.
+Cloud Scheduler v1 (jobs fire by the sandbox's clock), Secret Manager v1, Cloud Run v2 services (no image is run: \
+a stand-in answers at their addresses).
 
 Not emulated: authentication and permissions (every request is let in), quotas, prices, latency, gRPC, BigQuery's \
 Storage Read and Write APIs, Sheets formulas and formats. docs/sandbox.md lists it method by method.
 
 Administration: GET /_sandbox/health, GET|PUT /_sandbox/clock, GET|DELETE /_sandbox/requests, \
-GET|PUT|DELETE /_sandbox/faults, and a page at /.";
+GET|PUT|DELETE /_sandbox/faults, GET|PUT /_sandbox/services, and a page at /.";
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -186,6 +188,7 @@ async fn dispatch(sandbox: Arc<Sandbox>, request: Request) -> Response {
     let path = request.uri().path();
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default().to_string();
     let result: Result<Response, ApiError> = match first.as_str() {
+        "_sandbox" if path.starts_with("/_sandbox/services") => run::admin(&sandbox, request).await,
         "_sandbox" => admin::serve(&sandbox, request).await,
         // How clients look for a metadata server.
         "" if request.headers().contains_key("metadata-flavor") => metadata::serve(&sandbox, &request),
@@ -193,6 +196,8 @@ async fn dispatch(sandbox: Arc<Sandbox>, request: Request) -> Response {
         "computeMetadata" => metadata::serve(&sandbox, &request),
         "token" => metadata::oauth(&sandbox, &request),
         "v4" => sheets::serve(&sandbox, request).await,
+        "v2" => run::serve(&sandbox, request).await,
+        "_services" => run::container(&sandbox, request).await,
         "v1" if is_secret_manager(path) => secrets::serve(&sandbox, request).await,
         "v1" => scheduler::serve(&sandbox, request).await,
         _ => storage::serve(&sandbox, request).await,

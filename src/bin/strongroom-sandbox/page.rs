@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::core::clock::{rfc3339_ms, rfc3339_us};
 use crate::core::{ApiError, Sandbox};
-use crate::{scheduler, sheets, storage};
+use crate::{run, scheduler, sheets, storage};
 
 /// How many rows a section shows.
 const ROWS: usize = 200;
@@ -70,6 +70,16 @@ pub fn serve(sandbox: &Arc<Sandbox>) -> Result<Response, ApiError> {
             text(&j["scheduleTime"]),
             text(&j["lastAttemptTime"]),
             outcome,
+        ]
+    });
+    let services = run::overview(sandbox)?;
+    section(&mut out, "Cloud Run services", &["Service", "Revision", "Ready", "Healthy", "Image"], &services, |s| {
+        vec![
+            short(&text(&s["name"])),
+            text(&s["revision"]),
+            text(&s["ready"]),
+            if s["healthy"] == Value::Bool(true) { "yes".into() } else { "no".into() },
+            text(&s["image"]),
         ]
     });
     bigquery_jobs(sandbox, &mut out)?;

@@ -232,6 +232,16 @@ fn find(tx: &Tx<'_>, name: &str, version: &str) -> Result<(String, Value), ApiEr
     Ok((key, value))
 }
 
+/// The name and state of a version that is named by number, alias or `latest`.
+///
+/// # Errors
+/// 404 when there is none.
+pub fn state_of(tx: &Tx<'_>, secret: &str, version: &str) -> Result<(String, String), ApiError> {
+    let (_, found) = find(tx, secret, version)?;
+    let text = |field: &str| found[field].as_str().unwrap_or_default().to_string();
+    Ok((text("name"), text("state")))
+}
+
 fn access(tx: &Tx<'_>, name: &str, version: &str) -> Result<Value, ApiError> {
     let (_, found) = find(tx, name, version)?;
     let state = found["state"].as_str().unwrap_or_default();

@@ -7,6 +7,8 @@ mod data;
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -15,6 +17,9 @@ const REGION: &str = "us-central1";
 /// The identifier that the spreadsheet asks for; a server may choose another.
 const SPREADSHEET: &str = "sandbox-api-key-mappings";
 const TAB: &str = "mappings";
+/// The pipeline that takes usage in, and the secrets with the keys it uses.
+const SERVICE: &str = "ai-usage-analytics-pipeline";
+const SECRETS: [(&str, &str); 2] = [("cursor-api-key", "cursor"), ("anthropic-api-key", "anthropic")];
 /// How long one job may take; loading takes seconds.
 const JOB_LIMIT: Duration = Duration::from_secs(300);
 
@@ -41,7 +46,8 @@ pub struct Seed {
     pub bucket_prefix: String,
 }
 
-/// Makes the buckets, the dataset with its tables, rows and views, the spreadsheet and the scheduler's jobs; what is
+/// Makes the buckets, the dataset with its tables, rows and views, the spreadsheet, the secrets, the pipeline's service and the scheduler's
+/// jobs; what is
 /// there already stays as it is. Returns a line for each thing.
 ///
 /// # Errors
@@ -54,7 +60,9 @@ pub async fn ai_usage_analytics(seed: &Seed) -> Result<Vec<String>, String> {
     google.buckets(&mut made).await?;
     google.dataset(&profile, &mut made).await?;
     google.spreadsheet(&profile.sheet, &mut made).await?;
-    google.scheduler(&mut made).await?;
+    google.secrets(&mut made).await?;
+    let service = google.service(&mut made).await?;
+    google.scheduler(&service, &mut made).await?;
     Ok(made)
 }
 
@@ -198,7 +206,7 @@ impl Client<'_> {
         format!("/bigquery/v2/projects/{}{path}", self.seed.project)
     }
 
-    // ----------------------------------------------------------------------------------------- Sheets, Scheduler
+    // ----------------------------------------------------------------------------------------- Sheets, Secrets, Run, Scheduler
 
     async fn spreadsheet(&self, rows: &[Vec<Value>], made: &mut Vec<String>) -> Result<(), String> {
         let there = self.try_call(Method::GET, &format!("/v4/spreadsheets/{SPREADSHEET}"), None).await?;
@@ -225,9 +233,62 @@ impl Client<'_> {
         Ok(())
     }
 
-    async fn scheduler(&self, made: &mut Vec<String>) -> Result<(), String> {
-        for (job, schedule, paused) in
-            [("daily-usage-analytics", "0 1 * * *", false), ("weekly-report", "0 6 * * 1", true)]
+    /// The keys of the platforms whose usage is taken in; made up.
+    async fn secrets(&self, made: &mut Vec<String>) -> Result<(), String> {
+        for (secret, platform) in SECRETS {
+            let parent = format!("/v1/projects/{}/secrets", self.seed.project);
+            let request = json!({ "replication": { "automatic": {} }, "labels": { "platform": platform } });
+            let new = self.create(&format!("{parent}?secretId={secret}"), &request).await?;
+            if new {
+                let payload = STANDARD.encode(format!("sample-{platform}-key-1"));
+                let version = json!({ "payload": { "data": payload } });
+                self.call(Method::POST, &format!("{parent}/{secret}:addVersion"), Some(&version)).await?;
+            }
+            made.push(told(&format!("secret {secret}"), new, "one version"));
+        }
+        Ok(())
+    }
+
+    /// The pipeline; returns where it answers.
+    async fn service(&self, made: &mut Vec<String>) -> Result<String, String> {
+        let parent = format!("/v2/projects/{}/locations/{REGION}/services", self.seed.project);
+        let project = &self.seed.project;
+        let key = |(secret, platform): (&str, &str)| {
+            let variable = format!("{}_API_KEY", platform.to_uppercase());
+            json!({ "name": variable, "valueSource": { "secretKeyRef": { "secret": secret, "version": "latest" } } })
+        };
+        let mut env = vec![json!({ "name": "BIGQUERY_DATASET", "value": DATASET })];
+        env.extend(SECRETS.map(key));
+        let service = json!({
+            "labels": { "app": "ai-usage-analytics" },
+            "ingress": "INGRESS_TRAFFIC_INTERNAL_ONLY",
+            "template": {
+                "serviceAccount": format!("{SERVICE}@{project}.iam.gserviceaccount.com"),
+                "containers": [{ "image": format!("gcr.io/{project}/{SERVICE}:latest"), "env": env }],
+                "scaling": { "maxInstanceCount": 1 },
+            },
+        });
+        let new = self.create(&format!("{parent}?serviceId={SERVICE}"), &service).await?;
+        let began = std::time::Instant::now();
+        loop {
+            let service = self.call(Method::GET, &format!("{parent}/{SERVICE}"), None).await?;
+            match (&service["uri"], service["reconciling"] == json!(true)) {
+                (Value::String(uri), false) => {
+                    made.push(told(&format!("Cloud Run service {SERVICE}"), new, &format!("answers at {uri}")));
+                    return Ok(uri.clone());
+                }
+                _ if began.elapsed() > JOB_LIMIT => {
+                    return Err(format!("service {SERVICE} was not deployed within {} s", JOB_LIMIT.as_secs()));
+                }
+                _ => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    async fn scheduler(&self, service: &str, made: &mut Vec<String>) -> Result<(), String> {
+        let days = |days: u64| STANDARD.encode(json!({ "mode": "production", "days": days }).to_string());
+        for (job, schedule, paused, body) in
+            [("daily-usage-analytics", "0 1 * * *", false, days(1)), ("weekly-report", "0 6 * * 1", true, days(7))]
         {
             let parent = format!("projects/{}/locations/{REGION}", self.seed.project);
             let name = format!("{parent}/jobs/{job}");
@@ -236,7 +297,16 @@ impl Client<'_> {
                 "description": "Ingests yesterday's usage",
                 "schedule": schedule,
                 "timeZone": "Etc/UTC",
-                "httpTarget": { "uri": format!("https://ingestion.example.com/{job}"), "httpMethod": "POST" },
+                "httpTarget": {
+                    "uri": format!("{service}/run-daily-job"),
+                    "httpMethod": "POST",
+                    "headers": { "Content-Type": "application/json" },
+                    "body": body,
+                    "oidcToken": {
+                        "serviceAccountEmail": format!("scheduler@{}.iam.gserviceaccount.com", self.seed.project),
+                        "audience": service,
+                    },
+                },
             });
             let new = self.create(&format!("/v1/{parent}/jobs"), &request).await?;
             if paused && new {

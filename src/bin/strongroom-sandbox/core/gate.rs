@@ -138,7 +138,9 @@ pub fn is_api(path: &str) -> bool {
             | "resumable"
             | "batch"
             | "v1"
+            | "v2"
             | "v4"
+            | "_services"
             | "projects"
             | "_sandbox"
     ) || first.starts_with('$')

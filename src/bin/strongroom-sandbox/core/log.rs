@@ -30,7 +30,7 @@ pub struct Entry {
     pub path: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub query: String,
-    /// `bigquery`, `storage`, `sheets`, `scheduler`, `secretmanager` or `other`.
+    /// `bigquery`, `storage`, `sheets`, `scheduler`, `secretmanager`, `run`, `container` or `other`.
     pub service: String,
     /// An RPC-like name such as `bigquery.jobs.insert`.
     pub name: String,
@@ -159,6 +159,14 @@ pub fn name_of(method: &str, path: &str, query: &Params) -> (&'static str, Strin
         ["v1", "projects", _, "secrets", rest @ ..] => {
             ("secretmanager", format!("secretmanager.projects.secrets.{}", collection(method, rest)))
         }
+        ["v2", "projects", _, "locations", _, "services", _, "revisions", rest @ ..] => {
+            ("run", format!("run.projects.locations.services.revisions.{}", collection(method, rest)))
+        }
+        ["v2", "projects", _, "locations", _, kind @ ("services" | "operations"), rest @ ..] => {
+            ("run", format!("run.projects.locations.{kind}.{}", collection(method, rest)))
+        }
+        // What a deployed service answers, which is not Google.
+        ["_services", _, _, _, rest @ ..] => ("container", format!("container.{}", rest.join("."))),
         ["computeMetadata", ..] => ("other", "metadata.get".into()),
         ["token"] => ("other", "oauth2.token".into()),
         [""] | ["_sandbox", ..] => ("other", "sandbox.page".into()),
@@ -168,8 +176,15 @@ pub fn name_of(method: &str, path: &str, query: &Params) -> (&'static str, Strin
 
 /// Whether a request of this name may change something.
 pub fn is_mutating(method: &str, name: &str) -> bool {
-    const READS: [&str; 6] =
-        ["bigquery.jobs.query", "testIamPermissions", "getIamPolicy", "token", "access", "ByDataFilter"];
+    const READS: [&str; 7] = [
+        "bigquery.jobs.query",
+        "testIamPermissions",
+        "getIamPolicy",
+        "token",
+        "access",
+        "ByDataFilter",
+        "operations.wait",
+    ];
     matches!(method, "POST" | "PUT" | "PATCH" | "DELETE") && !READS.iter().any(|r| name.ends_with(r))
 }
 
@@ -312,6 +327,14 @@ mod tests {
             ("POST", "/v1/projects/p/locations/l/jobs/j:pause", "cloudscheduler.projects.locations.jobs.pause"),
             ("POST", "/v1/projects/p/locations/l/jobs", "cloudscheduler.projects.locations.jobs.create"),
             ("POST", "/v1/projects/p/secrets/s:addVersion", "secretmanager.projects.secrets.addVersion"),
+            ("PATCH", "/v2/projects/p/locations/l/services/s", "run.projects.locations.services.patch"),
+            (
+                "GET",
+                "/v2/projects/p/locations/l/services/s/revisions/r",
+                "run.projects.locations.services.revisions.get",
+            ),
+            ("POST", "/v2/projects/p/locations/l/operations/o:wait", "run.projects.locations.operations.wait"),
+            ("GET", "/_services/p/l/s/health", "container.health"),
             (
                 "GET",
                 "/v1/projects/p/secrets/s/versions/latest:access",

@@ -9,6 +9,7 @@ pub mod fields;
 pub mod gate;
 pub mod http;
 pub mod log;
+pub mod mask;
 
 use std::fs::File;
 use std::net::SocketAddr;

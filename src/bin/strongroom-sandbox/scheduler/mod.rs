@@ -9,11 +9,12 @@ use axum::body::to_bytes;
 use axum::extract::Request;
 use axum::http::Method;
 use axum::response::Response;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::core::clock::rfc3339_us;
 use crate::core::gate::MAX_BODY_BYTES;
 use crate::core::http::{json_object, ok, segments};
+use crate::core::mask::{camel, put_at};
 use crate::core::{ApiError, Params, Sandbox};
 use cron::Schedule;
 pub use fire::start;
@@ -278,41 +279,6 @@ fn lay_over(target: &mut Value, value: &Value) {
         (Value::Object(old), Value::Object(new)) => old.extend(new.clone()),
         (target, value) => *target = value.clone(),
     }
-}
-
-/// Sets or removes what a dotted path names.
-fn put_at(target: &mut Value, path: &str, value: Option<Value>) {
-    let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    let Some(map) = target.as_object_mut() else { return };
-    match (rest, value) {
-        (Some(rest), value) => put_at(map.entry(first).or_insert_with(|| json!({})), rest, value),
-        (None, Some(value)) => {
-            map.insert(first.into(), value);
-        }
-        (None, None) => {
-            map.remove(first);
-        }
-    }
-}
-
-/// `http_target.uri` -> `httpTarget.uri`.
-fn camel(text: &str) -> String {
-    let mut out = String::new();
-    let mut up = false;
-    for c in text.chars() {
-        match c {
-            '_' => up = true,
-            c if up => {
-                out.extend(c.to_uppercase());
-                up = false;
-            }
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
