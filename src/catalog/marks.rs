@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::OWN_FOLDER;
-use crate::model::{BackupName, Failure};
+use crate::model::{BackupName, Failure, TierName};
 use crate::store::Store;
 
 /// How many marks are read at once.
@@ -45,9 +45,16 @@ pub struct Pinned {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Condemned {
     pub commit_id: String,
+    pub tier: TierName,
+    /// When the backup's run began: with tier and name it tells its folder, also when the manifest is gone.
+    pub started_at: Timestamp,
     pub at: Timestamp,
     pub by: String,
-    pub reason: String,
+    /// By a person, not by a rule.
+    pub by_hand: bool,
+    /// Removal was begun: whoever finds this finishes it.
+    #[serde(default)]
+    pub removing: bool,
 }
 
 /// All that is said of one backup.
@@ -143,18 +150,42 @@ pub async fn of_all(
         .await
 }
 
+/// Removals that were begun and not ended, whether or not a manifest is still there.
+///
+/// # Errors
+/// When the store cannot be read, or a mark is damaged.
+pub async fn removals_begun(home: &dyn Store) -> Result<Vec<(BackupName, Condemned)>, Failure> {
+    let mut begun = Vec::new();
+    for object in home.list(&format!("{OWN_FOLDER}/marks/")).await? {
+        let mut parts = object.key.rsplit('/');
+        if parts.next() != Some("condemned.json") {
+            continue;
+        }
+        let Some(Ok(backup)) = parts.next().map(str::parse::<BackupName>) else { continue };
+        if let Some(mark) = read::<Condemned>(home, &backup).await?
+            && mark.removing
+        {
+            begun.push((backup, mark));
+        }
+    }
+    Ok(begun)
+}
+
 async fn one<M: Mark>(home: &dyn Store, backup: &BackupName, commit_id: &str) -> Result<Option<M>, Failure> {
+    Ok(read::<M>(home, backup).await?.filter(|mark| mark.commit_id() == commit_id))
+}
+
+async fn read<M: Mark>(home: &dyn Store, backup: &BackupName) -> Result<Option<M>, Failure> {
     let key = key(backup, M::KIND);
     let bytes = match home.get(&key).await {
         Ok((bytes, _)) => bytes,
         Err(Failure::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let mark: M = serde_json::from_slice(&bytes).map_err(|error| Failure::Corrupt {
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| Failure::Corrupt {
         object: format!("{}/{key}", home.describe()),
         message: format!("{error}; hint: delete this object and set the mark again"),
-    })?;
-    Ok((mark.commit_id() == commit_id).then_some(mark))
+    })
 }
 
 #[cfg(test)]

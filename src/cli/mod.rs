@@ -1,12 +1,15 @@
 //! The command line: one file a verb. Text for people on stdout, progress on stderr; with `--json` one JSON document.
 
 mod backup;
+mod delete;
 mod ingest;
 mod list;
 mod output;
+mod pin;
 mod progress;
 mod recover;
 mod restore;
+mod retention;
 mod show;
 mod status;
 mod validate;
@@ -80,6 +83,14 @@ enum Verb {
     Restore(restore::Args),
     /// Run the validation queries
     Validate(validate::Args),
+    /// Remove backups that no rule keeps: condemned first, removed after a time of grace
+    Retention(retention::Args),
+    /// Keep a backup whatever the rules say
+    Pin(pin::Args),
+    /// Leave a backup to the rules again
+    Unpin(pin::UnpinArgs),
+    /// Remove one backup by hand
+    Delete(delete::Args),
     /// Pause ingestion until it is resumed
     Pause(ingest::Args),
     /// Resume ingestion
@@ -140,6 +151,10 @@ async fn run(cli: Cli, output: &Output) -> Exit {
         Verb::Verify(args) => verify::run(&context, args, output).await,
         Verb::Restore(args) => restore::run(&context, args, output).await,
         Verb::Validate(args) => validate::run(&context, args, output).await,
+        Verb::Retention(args) => retention::run(&context, args, output).await,
+        Verb::Pin(args) => pin::pin(&context, args, output).await,
+        Verb::Unpin(args) => pin::unpin(&context, args, output).await,
+        Verb::Delete(args) => delete::run(&context, args, output).await,
         Verb::Pause(args) => ingest::run(&context, args, true, output).await,
         Verb::Resume(args) => ingest::run(&context, args, false, output).await,
         Verb::Recover(args) => recover::run(&context, args, output).await,

@@ -8,8 +8,8 @@ mod valid;
 
 pub use reader::{Problem, Problems};
 pub use valid::{
-    BigQuerySource, Config, Credentials, FingerprintSetting, Google, Ingestion, Objectives, Queries, SheetsSource,
-    Source, SourceKind, TableFormat, Tier,
+    BigQuerySource, Config, Credentials, FingerprintSetting, Google, Ingestion, Keep, Objectives, Queries, Retention,
+    SheetsSource, Source, SourceKind, TableFormat, Tier,
 };
 
 /// Reads a configuration. `environment` answers the names in `${NAME}` and `${NAME:-default}`.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::tz::TimeZone;
 use toml::{Table, Value};
 
 use super::reader::{Problems, Reader};
@@ -18,6 +19,7 @@ pub struct Config {
     pub sources: Vec<Source>,
     pub ingestion: Ingestion,
     pub tiers: BTreeMap<TierName, Tier>,
+    pub retention: Retention,
     pub validation: Option<Queries>,
     pub objectives: Objectives,
     /// How many tables or objects are worked on at once.
@@ -97,10 +99,35 @@ pub struct Ingestion {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tier {
     pub schedule: Option<String>,
-    pub keep: Period,
+    pub keep: Keep,
     pub format: TableFormat,
     /// The first is the primary, the others are copies. Never empty.
     pub destinations: Vec<Place>,
+}
+
+/// How long a tier's backups are kept: as long as any of these keeps them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// All backups of so long before the newest.
+    pub within: Period,
+    /// The newest ones.
+    pub last: u32,
+    /// The newest of each of so many days, ISO weeks, months, years that have one.
+    pub daily: u32,
+    pub weekly: u32,
+    pub monthly: u32,
+    pub yearly: u32,
+}
+
+/// What holds for the retention of all tiers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Retention {
+    /// From condemnation to removal.
+    pub grace: Period,
+    /// For backups taken by hand.
+    pub keep_manual: Period,
+    /// In which days, weeks and months begin.
+    pub time_zone: TimeZone,
 }
 
 /// The format of a table's files.
@@ -182,6 +209,10 @@ pub(super) fn read(table: Table, problems: &mut Problems) -> Option<Config> {
             BTreeMap::new()
         }
     };
+    let retention = match top.table("retention") {
+        Some((path, table)) => read_retention(&path, table, top.problems()),
+        None => read_retention("retention", Table::new(), top.problems()),
+    };
     let validation = top.table("validation").and_then(|(path, table)| {
         let mut reader = Reader::new(&path, table, top.problems());
         let queries =
@@ -209,6 +240,7 @@ pub(super) fn read(table: Table, problems: &mut Problems) -> Option<Config> {
         sources,
         ingestion,
         tiers,
+        retention,
         validation,
         objectives,
         parallel: usize::try_from(parallel).unwrap_or(8),
@@ -368,6 +400,10 @@ fn read_tier(path: &str, table: Table, problems: &mut Problems) -> Option<Tier> 
             }
         },
     };
+    let mut count = |key| reader.count(key, 0..=100_000).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+    let (last, daily, weekly) = (count("keep_last"), count("keep_daily"), count("keep_weekly"));
+    let (monthly, yearly) = (count("keep_monthly"), count("keep_yearly"));
+    let keep = keep.map(|within| Keep { within, last, daily, weekly, monthly, yearly });
     let format = match reader.text("format").as_deref() {
         None | Some("avro") => TableFormat::Avro,
         Some("parquet") => TableFormat::Parquet,
@@ -395,6 +431,19 @@ fn read_tier(path: &str, table: Table, problems: &mut Problems) -> Option<Tier> 
         return None;
     }
     Some(Tier { schedule, keep: keep?, format, destinations })
+}
+
+fn read_retention(path: &str, table: Table, problems: &mut Problems) -> Retention {
+    let mut reader = Reader::new(path, table, problems);
+    let grace = reader.parsed("grace").unwrap_or(Period::days(7));
+    let keep_manual = reader.parsed("keep_manual").unwrap_or(Period::days(90));
+    let zone = reader.text("time_zone").unwrap_or_else(|| "UTC".into());
+    let time_zone = TimeZone::get(&zone).unwrap_or_else(|_| {
+        reader.problem("time_zone", format!("'{zone}' is no time zone; hint: UTC, or such as Europe/Berlin"));
+        TimeZone::UTC
+    });
+    reader.finish();
+    Retention { grace, keep_manual, time_zone }
 }
 
 fn read_objectives(path: &str, table: Table, problems: &mut Problems) -> Objectives {

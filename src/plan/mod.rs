@@ -10,6 +10,9 @@ mod order;
 pub mod proof;
 pub mod queries;
 pub mod restore;
+pub mod retention;
+#[cfg(test)]
+mod retention_tests;
 
 use serde::Serialize;
 

@@ -3,9 +3,11 @@
 mod backup;
 mod human;
 mod restore;
+mod retention;
 mod table;
 
 pub use backup::{manifest, manifest_line, plan as backup_plan};
 pub use human::{bytes, duration, thousands};
 pub use restore::plan as restore_plan;
+pub use retention::plan as retention_plan;
 pub use table::{Align, Table};

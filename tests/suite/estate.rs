@@ -185,6 +185,13 @@ impl Estate {
             .clone()
     }
 
+    /// The keys of a bucket's objects.
+    pub fn objects(&self, bucket: &str) -> Vec<String> {
+        let listed = self.get(&format!("/storage/v1/b/{bucket}/o?maxResults=1000"));
+        let items = listed["items"].as_array().cloned().unwrap_or_default();
+        items.iter().filter_map(|object| object["name"].as_str().map(String::from)).collect()
+    }
+
     pub fn job_state(&self, job: &str) -> String {
         self.get(&format!("/v1/{job}"))["state"].as_str().unwrap_or_default().to_string()
     }

@@ -7,4 +7,5 @@ mod google;
 mod google_faults;
 mod main_job;
 mod proxy;
+mod retention;
 mod sandbox;

@@ -1,0 +1,45 @@
+//! `strongroom pin` and `strongroom unpin`
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::output::Output;
+use crate::app::Exit;
+use crate::job::{Context, JobError, pin};
+use crate::model::BackupName;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A backup's name
+    backup: BackupName,
+
+    /// Why, for those who wonder later
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+
+    /// Until this time, such as 2027-01-01T00:00:00Z, instead of until it is unpinned
+    #[arg(long, value_name = "TIME")]
+    until: Option<Timestamp>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct UnpinArgs {
+    /// A backup's name
+    backup: BackupName,
+}
+
+pub(super) async fn pin(context: &Context, args: Args, output: &Output) -> Result<Exit, JobError> {
+    let pinned = pin::pin(context, &args.backup, args.reason, args.until).await?;
+    let until = pinned.until.map_or_else(|| "until it is unpinned".into(), |until| format!("until {until}"));
+    let text = format!("{} is kept {until}\n", args.backup);
+    output.result("pinned", &json!({"backup": args.backup, "pinned": pinned}), &text);
+    Ok(Exit::Done)
+}
+
+pub(super) async fn unpin(context: &Context, args: UnpinArgs, output: &Output) -> Result<Exit, JobError> {
+    let was = pin::unpin(context, &args.backup).await?;
+    let text = if was { "is not pinned any more: the tier's rules decide" } else { "was not pinned" };
+    let text = format!("{} {text}\n", args.backup);
+    output.result("unpinned", &json!({"backup": args.backup, "was_pinned": was}), &text);
+    Ok(Exit::Done)
+}

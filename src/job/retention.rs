@@ -1,0 +1,264 @@
+//! Retention: condemns what no rule keeps, and removes what was condemned long enough ago. Also removal by hand.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::backup::count;
+use super::{Context, JobError, run};
+use crate::catalog::marks::{self, Condemned, Marks};
+use crate::catalog::{Entry, Listing, Wanted};
+use crate::manifest::Manifest;
+use crate::model::{BackupName, Failure, TierName};
+use crate::plan::retention::{self, Candidate, Facts, Pin, RetentionPlan, Sentence, Verdict};
+use crate::plan::{self, Refusal};
+use crate::saga::{Done, Saga};
+use crate::store::Store;
+
+/// What retention decided, and what it did.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Retained {
+    pub plan: RetentionPlan,
+    pub removed: Vec<BackupName>,
+    /// What could not be removed; the next run tries again.
+    pub failures: Vec<String>,
+}
+
+/// What a removal by hand came to.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Deleted {
+    pub backup: BackupName,
+    /// `None`: it is gone. Otherwise it can be pinned until then.
+    pub removed_from: Option<jiff::Timestamp>,
+}
+
+/// How a backup is removed by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Deletion {
+    /// Without a time of grace.
+    pub now: bool,
+    /// Also the last backup of its tier.
+    pub even_the_last: bool,
+}
+
+/// What retention would do at this moment.
+///
+/// # Errors
+/// When the catalog or the marks cannot be read.
+pub async fn plan(context: &Context) -> Result<RetentionPlan, JobError> {
+    let (listing, marks) = look(context).await?;
+    Ok(decide(context, &listing, &marks))
+}
+
+/// Condemns, pardons and removes.
+///
+/// # Errors
+/// When the catalog or the marks cannot be read or written; a backup that cannot be removed is in the outcome.
+pub async fn run(context: &Context) -> Result<Retained, JobError> {
+    let id = run::new_id(context);
+    run::run(context, &id, ("retention", "catalog"), async |saga| {
+        let (listing, marks) = look(context).await?;
+        let plan = decide(context, &listing, &marks);
+        saga.step("condemn", condemn(context, &plan, &listing)).await?;
+        saga.step("pardon", pardon(context, &plan)).await?;
+        let (removed, failures) = remove_all(context, saga, &plan, &listing).await?;
+        Ok(Retained { plan, removed, failures })
+    })
+    .await
+}
+
+/// Removes one backup by hand: condemned, or gone at once.
+///
+/// # Errors
+/// `Refused` when it is pinned, part of another backup, or the last of its tier.
+pub async fn delete(context: &Context, backup: &BackupName, how: Deletion) -> Result<Deleted, JobError> {
+    let id = run::new_id(context);
+    run::run(context, &id, ("delete", backup.as_str()), async |saga| {
+        let entry = context.catalog.find(&Wanted::Named(backup.clone()), None).await?;
+        let (listing, marks) = look(context).await?;
+        if let Some(refusal) = objection(&entry, &listing, &marks, how, context.now()) {
+            return Err(JobError::Refused(vec![refusal]));
+        }
+        let mark = sentence(context, &entry.manifest, true);
+        let condemned_at = mark.at;
+        saga.step("condemn", async {
+            marks::set(context.home.as_ref(), backup, &mark).await?;
+            Ok::<_, JobError>(Done::new(()))
+        })
+        .await?;
+        if !how.now {
+            let removed_from = condemned_at.checked_add(context.config.retention.grace.as_duration());
+            return Ok(Deleted { backup: backup.clone(), removed_from: removed_from.ok() });
+        }
+        saga.step("remove", async {
+            remove(context, backup, mark).await?;
+            Ok::<_, JobError>(Done::new(()))
+        })
+        .await?;
+        Ok(Deleted { backup: backup.clone(), removed_from: None })
+    })
+    .await
+}
+
+fn objection(
+    entry: &Entry,
+    listing: &Listing,
+    marks: &BTreeMap<BackupName, Marks>,
+    how: Deletion,
+    now: jiff::Timestamp,
+) -> Option<Refusal> {
+    let name = &entry.manifest.name;
+    let pinned = marks.get(name).and_then(|marks| marks.pinned.as_ref());
+    if pinned.is_some_and(|pin| pin.until.is_none_or(|until| now < until)) {
+        return Some(Refusal::new(name, "is pinned", format!("strongroom unpin {name}")));
+    }
+    let users: Vec<&str> = listing
+        .entries
+        .iter()
+        .filter(|other| references(&other.manifest).contains(name))
+        .map(|other| other.manifest.name.as_str())
+        .collect();
+    if let Some(user) = users.first() {
+        let message = format!("{user} is made of its files, too");
+        return Some(Refusal::new(name, message, "delete that one first"));
+    }
+    let newest = listing.entries.iter().find(|other| other.manifest.tier == entry.manifest.tier);
+    if newest.is_some_and(|newest| newest.manifest.name == *name) && !(how.now && how.even_the_last) {
+        let message = format!("is the newest backup of tier {}", entry.manifest.tier);
+        return Some(Refusal::new(name, message, "take another first, or use --now --even-the-last"));
+    }
+    None
+}
+
+async fn look(context: &Context) -> Result<(Listing, BTreeMap<BackupName, Marks>), JobError> {
+    let listing = context.catalog.list().await?;
+    let backups = listing.entries.iter().map(|entry| (entry.manifest.name.clone(), entry.manifest.commit_id.clone()));
+    let marks = marks::of_all(context.home.as_ref(), backups.collect::<Vec<_>>()).await?;
+    Ok((listing, marks))
+}
+
+fn decide(context: &Context, listing: &Listing, marks: &BTreeMap<BackupName, Marks>) -> RetentionPlan {
+    let candidates = listing.entries.iter().map(|entry| candidate(entry, marks)).collect();
+    let unreadable = listing.broken.iter().map(|broken| broken.place.clone()).collect();
+    let tiers = context.config.tiers.iter().map(|(name, tier)| (name.clone(), tier.keep)).collect();
+    retention::plan(&tiers, &context.config.retention, &Facts { candidates, unreadable }, context.now())
+}
+
+fn candidate(entry: &Entry, marks: &BTreeMap<BackupName, Marks>) -> Candidate {
+    let manifest = &entry.manifest;
+    let marks = marks.get(&manifest.name).cloned().unwrap_or_default();
+    Candidate {
+        name: manifest.name.clone(),
+        tier: manifest.tier.clone(),
+        taken_at: manifest.started_at,
+        size_bytes: manifest.size_bytes(),
+        manual: manifest.purpose.is_some(),
+        verified: marks.verified.is_some(),
+        pinned: marks.pinned.map(|pinned| Pin { by: pinned.by, until: pinned.until }),
+        condemned: marks.condemned.map(|condemned| Sentence { at: condemned.at, by_hand: condemned.by_hand }),
+        references: references(manifest),
+    }
+}
+
+/// The backups whose folders hold objects of this one.
+fn references(manifest: &Manifest) -> BTreeSet<BackupName> {
+    let owners = manifest.objects().filter_map(|object| object.key.split('/').nth(2)?.parse().ok());
+    owners.filter(|owner| *owner != manifest.name).collect()
+}
+
+fn sentence(context: &Context, manifest: &Manifest, by_hand: bool) -> Condemned {
+    Condemned {
+        commit_id: manifest.commit_id.clone(),
+        tier: manifest.tier.clone(),
+        started_at: manifest.started_at,
+        at: context.now(),
+        by: context.holder.clone(),
+        by_hand,
+        removing: false,
+    }
+}
+
+async fn condemn(context: &Context, plan: &RetentionPlan, listing: &Listing) -> Result<Done<()>, JobError> {
+    let mut n = 0;
+    for decision in plan.of(|verdict| matches!(verdict, Verdict::Condemn { .. })) {
+        let entry = listing.entries.iter().find(|entry| entry.manifest.name == decision.backup);
+        if let Some(entry) = entry {
+            let mark = sentence(context, &entry.manifest, false);
+            marks::set(context.home.as_ref(), &decision.backup, &mark).await?;
+            n += 1;
+        }
+    }
+    Ok(Done::new(()).note(count(n, "backup")))
+}
+
+async fn pardon(context: &Context, plan: &RetentionPlan) -> Result<Done<()>, JobError> {
+    let mut n = 0;
+    for decision in plan.of(|verdict| matches!(verdict, Verdict::Keep { pardoned: true, .. })) {
+        marks::clear::<Condemned>(context.home.as_ref(), &decision.backup).await?;
+        n += 1;
+    }
+    Ok(Done::new(()).note(count(n, "backup")))
+}
+
+/// Removes what the plan removes, after what earlier runs began to remove.
+async fn remove_all(
+    context: &Context,
+    saga: &mut Saga<'_>,
+    plan: &RetentionPlan,
+    listing: &Listing,
+) -> Result<(Vec<BackupName>, Vec<String>), JobError> {
+    let step = async {
+        let (mut removed, mut failures) = (Vec::new(), Vec::new());
+        let begun = marks::removals_begun(context.home.as_ref()).await?;
+        let planned = plan.removals().filter(|decision| begun.iter().all(|(name, _)| *name != decision.backup));
+        let mut due: Vec<(BackupName, Condemned)> = begun.clone();
+        for decision in planned {
+            let Some(entry) = listing.entries.iter().find(|entry| entry.manifest.name == decision.backup) else {
+                continue;
+            };
+            // Once more: it may have been pinned since the plan was made.
+            let marks = marks::of(context.home.as_ref(), &decision.backup, &entry.manifest.commit_id).await?;
+            if let (None, Some(condemned)) = (marks.pinned, marks.condemned) {
+                due.push((decision.backup.clone(), condemned));
+            }
+        }
+        let total = due.len();
+        for (n, (backup, mark)) in due.into_iter().enumerate() {
+            context.observer.progress("remove", n + 1, total, backup.as_str());
+            match remove(context, &backup, mark).await {
+                Ok(()) => removed.push(backup),
+                Err(error) => failures.push(format!("{backup}: {error}")),
+            }
+        }
+        let note = count(removed.len(), "backup");
+        Ok::<_, JobError>(Done::new((removed, failures)).note(note))
+    };
+    Ok(saga.step("remove", step).await?)
+}
+
+/// Removes a backup everywhere: the manifests first, so that it is not listed while its objects go.
+async fn remove(context: &Context, backup: &BackupName, mark: Condemned) -> Result<(), Failure> {
+    let stores = stores(context, &mark.tier)?;
+    let folder = plan::backup::folder(&mark.tier, backup, mark.started_at);
+    let mark = Condemned { removing: true, ..mark };
+    marks::set(context.home.as_ref(), backup, &mark).await?;
+    for store in &stores {
+        store.delete(&format!("{folder}/manifest.json")).await?;
+    }
+    for store in &stores {
+        for object in store.list(&format!("{folder}/")).await? {
+            store.delete(&object.key).await?;
+        }
+    }
+    marks::clear_all(context.home.as_ref(), backup).await
+}
+
+fn stores(context: &Context, tier: &TierName) -> Result<Vec<Arc<dyn Store>>, Failure> {
+    let stores = context.destinations(tier)?;
+    if stores.is_empty() {
+        let message = "is not configured any more: where its backups lie is not known; hint: configure it again";
+        return Err(Failure::Invalid { object: format!("tier {tier}"), message: message.into() });
+    }
+    Ok(stores)
+}

@@ -1,0 +1,363 @@
+//! Which backups are kept, and why. Removal takes two runs: a backup is condemned first, and removed when the time of grace
+//! is over; until then it can be restored, pinned, and is pardoned by itself when a rule keeps it again.
+//!
+//! Rules are counted back from the newest backup of the tier, not from today: when backups stop, or a clock runs ahead,
+//! nothing gets old. (So does restic, <https://restic.readthedocs.io/en/stable/060_forget.html>.)
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use jiff::civil::{Date, ISOWeekDate};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use crate::config::{Keep, Retention};
+use crate::model::{BackupName, Period, TierName};
+
+/// How far ahead of this machine's clock a backup may be dated without being doubted.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(10);
+
+/// What is known of a backup.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidate {
+    pub name: BackupName,
+    pub tier: TierName,
+    /// When its run began.
+    pub taken_at: Timestamp,
+    pub size_bytes: u64,
+    /// Taken by hand, for a purpose: the tier's counts pass over it.
+    pub manual: bool,
+    pub verified: bool,
+    pub pinned: Option<Pin>,
+    pub condemned: Option<Sentence>,
+    /// Backups whose objects this one is made of, beside its own.
+    pub references: BTreeSet<BackupName>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    pub by: String,
+    /// `None`: until it is unpinned.
+    pub until: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sentence {
+    pub at: Timestamp,
+    /// By a person: no rule of the tier keeps it.
+    pub by_hand: bool,
+}
+
+impl Pin {
+    fn holds(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+}
+
+impl Candidate {
+    /// A person wants it gone, and nobody wants it kept: that something still needs it is no pardon.
+    fn given_up(&self, now: Timestamp) -> bool {
+        self.condemned.is_some_and(|sentence| sentence.by_hand)
+            && !self.pinned.as_ref().is_some_and(|pin| pin.holds(now))
+    }
+}
+
+/// Everything that retention decides on.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Facts {
+    pub candidates: Vec<Candidate>,
+    /// Manifests that cannot be read: what they refer to is not known, so nothing is removed.
+    pub unreadable: Vec<String>,
+}
+
+/// What is done about every backup, the newest first.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RetentionPlan {
+    pub at: Timestamp,
+    pub decisions: Vec<Decision>,
+    pub notes: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Decision {
+    pub backup: BackupName,
+    pub tier: TierName,
+    pub taken_at: Timestamp,
+    pub size_bytes: u64,
+    #[serde(flatten)]
+    pub verdict: Verdict,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+pub enum Verdict {
+    Keep {
+        reasons: Vec<Reason>,
+        /// It was condemned, and is not any more.
+        pardoned: bool,
+    },
+    /// No rule keeps it: it is condemned now.
+    Condemn { removed_from: Timestamp },
+    /// It is condemned, and not removed yet.
+    Wait { removed_from: Timestamp },
+    /// It was condemned long enough ago.
+    Remove { condemned_at: Timestamp },
+}
+
+/// Why a backup is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum Reason {
+    LastOfTier,
+    LastVerified,
+    Last { nth: u32 },
+    Within { until: Timestamp },
+    Daily { day: Date },
+    Weekly { year: i16, week: i8 },
+    Monthly { year: i16, month: i8 },
+    Yearly { year: i16 },
+    Manual { until: Timestamp },
+    Pinned { by: String, until: Option<Timestamp> },
+    ReferencedBy { backups: Vec<BackupName> },
+    FromTheFuture,
+    UnknownTier,
+}
+
+impl RetentionPlan {
+    pub fn of<'a>(&'a self, wanted: impl Fn(&Verdict) -> bool + 'a) -> impl Iterator<Item = &'a Decision> {
+        self.decisions.iter().filter(move |decision| wanted(&decision.verdict))
+    }
+
+    /// Those to remove, in an order in which nothing is removed before what refers to it.
+    pub fn removals(&self) -> impl Iterator<Item = &Decision> {
+        self.of(|verdict| matches!(verdict, Verdict::Remove { .. }))
+    }
+}
+
+/// Decides. `now` may be wrong: no clock makes this remove a tier's last backup, its newest verified one, a pinned one, or one
+/// that a remaining backup is made of.
+pub fn plan(tiers: &BTreeMap<TierName, Keep>, retention: &Retention, facts: &Facts, now: Timestamp) -> RetentionPlan {
+    let mut order: Vec<&Candidate> = facts.candidates.iter().collect();
+    order.sort_by(|a, b| (b.taken_at, &b.name).cmp(&(a.taken_at, &a.name)));
+    let mut reasons = keep_by_rules(tiers, retention, &order, now);
+    keep_referenced(&order, &mut reasons);
+
+    let mut verdicts: BTreeMap<&BackupName, Verdict> = BTreeMap::new();
+    for backup in &order {
+        verdicts.insert(&backup.name, verdict(backup, reasons.remove(&backup.name), retention.grace, now));
+    }
+    let mut notes = Vec::new();
+    if facts.unreadable.is_empty() {
+        wait_for_referrers(&order, &mut verdicts, retention.grace);
+    } else {
+        for place in &facts.unreadable {
+            notes.push(format!(
+                "{place}: the manifest cannot be read, so nothing is removed; hint: strongroom verify --all"
+            ));
+        }
+        for verdict in verdicts.values_mut() {
+            if let Verdict::Remove { condemned_at } = verdict {
+                *verdict = Verdict::Wait { removed_from: later(*condemned_at, retention.grace) };
+            }
+        }
+    }
+    let decisions = order
+        .into_iter()
+        .filter_map(|backup| {
+            let verdict = verdicts.remove(&backup.name)?;
+            let Candidate { name, tier, taken_at, size_bytes, .. } = backup.clone();
+            Some(Decision { backup: name, tier, taken_at, size_bytes, verdict })
+        })
+        .collect();
+    RetentionPlan { at: now, decisions, notes }
+}
+
+type Reasons<'a> = BTreeMap<&'a BackupName, Vec<Reason>>;
+
+fn keep_by_rules<'a>(
+    tiers: &BTreeMap<TierName, Keep>,
+    retention: &Retention,
+    order: &[&'a Candidate],
+    now: Timestamp,
+) -> Reasons<'a> {
+    let mut reasons = Reasons::new();
+    let mut by_tier: BTreeMap<&TierName, Vec<&'a Candidate>> = BTreeMap::new();
+    for backup in order {
+        if let Some(pin) = backup.pinned.as_ref().filter(|pin| pin.holds(now)) {
+            let reason = Reason::Pinned { by: pin.by.clone(), until: pin.until };
+            reasons.entry(&backup.name).or_default().push(reason);
+        }
+        if !tiers.contains_key(&backup.tier) {
+            reasons.entry(&backup.name).or_default().push(Reason::UnknownTier);
+        } else if backup.taken_at > now.checked_add(CLOCK_SKEW).unwrap_or(Timestamp::MAX) {
+            // Neither believed nor removed: it must not make the others look old, nor stand in for them.
+            reasons.entry(&backup.name).or_default().push(Reason::FromTheFuture);
+        } else {
+            by_tier.entry(&backup.tier).or_default().push(backup);
+        }
+    }
+    for (tier, backups) in by_tier {
+        if let Some(keep) = tiers.get(tier) {
+            for (backup, reason) in keep_of_tier(keep, retention, &backups, now) {
+                reasons.entry(&backup.name).or_default().push(reason);
+            }
+        }
+    }
+    reasons
+}
+
+/// What the rules of one tier keep; `backups` are the newest first.
+fn keep_of_tier<'a>(
+    keep: &Keep,
+    retention: &Retention,
+    backups: &[&'a Candidate],
+    now: Timestamp,
+) -> Vec<(&'a Candidate, Reason)> {
+    let mut kept = Vec::new();
+    let Some(newest) = backups.first() else { return kept };
+    kept.push((*newest, Reason::LastOfTier));
+    if let Some(verified) = backups.iter().find(|backup| backup.verified) {
+        kept.push((*verified, Reason::LastVerified));
+    }
+    let judged = || backups.iter().filter(|backup| !backup.given_up(now));
+    for backup in judged().filter(|backup| backup.manual) {
+        let until = later(backup.taken_at, retention.keep_manual);
+        if newest.taken_at < until {
+            kept.push((*backup, Reason::Manual { until }));
+        }
+    }
+    let scheduled: Vec<&'a Candidate> = judged().filter(|backup| !backup.manual).copied().collect();
+    for backup in &scheduled {
+        let until = later(backup.taken_at, keep.within);
+        if newest.taken_at < until {
+            kept.push((*backup, Reason::Within { until }));
+        }
+    }
+    for (nth, backup) in (1..=keep.last).zip(&scheduled) {
+        kept.push((*backup, Reason::Last { nth }));
+    }
+    let day = |backup: &Candidate| backup.taken_at.to_zoned(retention.time_zone.clone()).date();
+    let week = |backup: &Candidate| day(backup).iso_week_date();
+    kept.extend(newest_of_each(&scheduled, keep.daily, day, |day| Reason::Daily { day }));
+    let weekly = |week: ISOWeekDate| Reason::Weekly { year: week.year(), week: week.week() };
+    kept.extend(newest_of_each(
+        &scheduled,
+        keep.weekly,
+        |backup| week(backup).first_of_week().unwrap_or(week(backup)),
+        weekly,
+    ));
+    let month = |backup: &Candidate| (day(backup).year(), day(backup).month());
+    kept.extend(newest_of_each(&scheduled, keep.monthly, month, |(year, month)| Reason::Monthly { year, month }));
+    kept.extend(newest_of_each(&scheduled, keep.yearly, |backup| day(backup).year(), |year| Reason::Yearly { year }));
+    kept
+}
+
+/// The newest backup of each of the newest `count` periods that have one.
+fn newest_of_each<'a, P: PartialEq + Copy>(
+    backups: &[&'a Candidate],
+    count: u32,
+    period: impl Fn(&Candidate) -> P,
+    reason: impl Fn(P) -> Reason,
+) -> Vec<(&'a Candidate, Reason)> {
+    let mut kept: Vec<(&Candidate, Reason)> = Vec::new();
+    let mut last = None;
+    for backup in backups {
+        if kept.len() >= count as usize {
+            break;
+        }
+        let of = period(backup);
+        if last != Some(of) {
+            last = Some(of);
+            kept.push((backup, reason(of)));
+        }
+    }
+    kept
+}
+
+/// Keeps what kept backups are made of.
+fn keep_referenced<'a>(order: &[&'a Candidate], reasons: &mut Reasons<'a>) {
+    let known: BTreeMap<&BackupName, &'a Candidate> = order.iter().map(|backup| (&backup.name, *backup)).collect();
+    let mut open: Vec<&'a Candidate> = order.iter().filter(|b| reasons.contains_key(&b.name)).copied().collect();
+    let mut referrers: BTreeMap<&'a BackupName, BTreeSet<BackupName>> = BTreeMap::new();
+    while let Some(backup) = open.pop() {
+        for reference in &backup.references {
+            let Some(referenced) = known.get(reference) else { continue };
+            let first = !reasons.contains_key(&referenced.name) && !referrers.contains_key(&referenced.name);
+            referrers.entry(&referenced.name).or_default().insert(backup.name.clone());
+            if first {
+                open.push(referenced);
+            }
+        }
+    }
+    for (name, backups) in referrers {
+        let reason = Reason::ReferencedBy { backups: backups.into_iter().collect() };
+        reasons.entry(name).or_default().push(reason);
+    }
+}
+
+fn verdict(backup: &Candidate, reasons: Option<Vec<Reason>>, grace: Period, now: Timestamp) -> Verdict {
+    match (reasons, backup.condemned) {
+        (Some(reasons), condemned) => {
+            let pardoned = condemned.is_some() && !backup.given_up(now);
+            Verdict::Keep { reasons, pardoned }
+        }
+        (None, None) => Verdict::Condemn { removed_from: later(now, grace) },
+        (None, Some(Sentence { at, .. })) if later(at, grace) <= now => Verdict::Remove { condemned_at: at },
+        (None, Some(Sentence { at, .. })) => Verdict::Wait { removed_from: later(at, grace) },
+    }
+}
+
+/// Nothing is removed while a backup that refers to it is there.
+fn wait_for_referrers(order: &[&Candidate], verdicts: &mut BTreeMap<&BackupName, Verdict>, grace: Period) {
+    // A backup refers to older ones only in a sound vault; in another it takes as many rounds as there are backups.
+    for _ in 0..=order.len() {
+        let stays = |verdict: Option<&Verdict>| !matches!(verdict, Some(Verdict::Remove { .. }));
+        let needed: BTreeSet<&BackupName> = order
+            .iter()
+            .filter(|backup| stays(verdicts.get(&backup.name)))
+            .flat_map(|backup| &backup.references)
+            .collect();
+        let mut changed = false;
+        for (name, verdict) in verdicts.iter_mut() {
+            if let Verdict::Remove { condemned_at } = *verdict
+                && needed.contains(name)
+            {
+                *verdict = Verdict::Wait { removed_from: later(condemned_at, grace) };
+                changed = true;
+            }
+        }
+        if !changed {
+            return;
+        }
+    }
+}
+
+fn later(at: Timestamp, period: Period) -> Timestamp {
+    at.checked_add(period.as_duration()).unwrap_or(Timestamp::MAX)
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let day = |at: &Timestamp| at.to_zoned(TimeZone::UTC).date();
+        match self {
+            Self::LastOfTier => f.write_str("last of its tier"),
+            Self::LastVerified => f.write_str("last verified"),
+            Self::Last { nth } => write!(f, "keep_last {nth}"),
+            Self::Within { until } => write!(f, "keep, to {}", day(until)),
+            Self::Daily { day } => write!(f, "daily {day}"),
+            Self::Weekly { year, week } => write!(f, "weekly {year}-W{week:02}"),
+            Self::Monthly { year, month } => write!(f, "monthly {year:04}-{month:02}"),
+            Self::Yearly { year } => write!(f, "yearly {year:04}"),
+            Self::Manual { until } => write!(f, "by hand, to {}", day(until)),
+            Self::Pinned { by, until: None } => write!(f, "pinned by {by}"),
+            Self::Pinned { by, until: Some(until) } => write!(f, "pinned by {by}, to {}", day(until)),
+            Self::ReferencedBy { backups } => match backups.as_slice() {
+                [one] => write!(f, "part of {one}"),
+                many => write!(f, "part of {} backups", many.len()),
+            },
+            Self::FromTheFuture => f.write_str("dated in the future"),
+            Self::UnknownTier => f.write_str("its tier is not configured"),
+        }
+    }
+}
