@@ -1,4 +1,4 @@
-//! `/_sandbox/...`: health, the clock, the request log, faults. Knows no service.
+//! `/_sandbox/...`: health, the clock, the request log, faults, permissions. Knows no service.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::core::clock::{parse_rfc3339_us, rfc3339_us};
 use crate::core::http::{json_object, no_content, ok};
+use crate::core::permissions::Table;
 use crate::core::{ApiError, Params, Sandbox};
 
 /// How many log entries one answer holds at most.
@@ -53,6 +54,18 @@ pub async fn serve(sandbox: &Arc<Sandbox>, request: Request) -> Result<Response,
         }
         ("faults", &Method::DELETE) => {
             sandbox.faults.set(Vec::new())?;
+            Ok(no_content())
+        }
+        ("permissions", &Method::GET) => Ok(ok(json!(sandbox.permissions.table()))),
+        ("permissions", &Method::PUT) => {
+            let bytes = to_bytes(request.into_body(), 1 << 20).await.map_err(|e| ApiError::invalid(e.to_string()))?;
+            let table = serde_json::from_slice(&bytes)
+                .map_err(|e| ApiError::invalid(format!("the body must say who may do what: {e}")))?;
+            sandbox.permissions.set(table)?;
+            Ok(ok(json!(sandbox.permissions.table())))
+        }
+        ("permissions", &Method::DELETE) => {
+            sandbox.permissions.set(Table::default())?;
             Ok(no_content())
         }
         _ => Err(ApiError::not_found(format!("the sandbox has no {method} /_sandbox/{path}"))),

@@ -61,6 +61,9 @@ struct Args {
     /// Refuses loads and extracts between a dataset and a bucket in another location, as Google does.
     #[arg(long)]
     check_locations: bool,
+    /// Who may do what: a TOML file of principals with token, email and grants. Others may do everything.
+    #[arg(long, value_name = "FILE")]
+    tokens: Option<PathBuf>,
     /// Fills the sandbox with sample data through its own API before it says that it is ready; what is there stays.
     #[arg(long, value_name = "PROFILE", value_parser = ["ai-usage-analytics"])]
     seed: Option<String>,
@@ -75,11 +78,11 @@ uploads of all kinds, batches, the common XML-style calls, lifecycle, holds, ret
 Cloud Scheduler v1 (jobs fire by the sandbox's clock), Secret Manager v1, Cloud Run v2 services (no image is run: \
 a stand-in answers at their addresses).
 
-Not emulated: authentication and permissions (every request is let in), quotas, prices, latency, gRPC, BigQuery's \
+Not emulated: authentication (a token is who it says; every request is let in unless --tokens says otherwise), quotas, prices, latency, gRPC, BigQuery's \
 Storage Read and Write APIs, Sheets formulas and formats. docs/sandbox.md lists it method by method.
 
 Administration: GET /_sandbox/health, GET|PUT /_sandbox/clock, GET|DELETE /_sandbox/requests, \
-GET|PUT|DELETE /_sandbox/faults, GET|PUT /_sandbox/services, and a page at /.";
+GET|PUT|DELETE /_sandbox/faults, GET|PUT /_sandbox/services, GET|PUT|DELETE /_sandbox/permissions, and a page at /.";
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -124,6 +127,12 @@ async fn run(args: Args) -> Result<(), String> {
     let sandbox = Sandbox::open(&args.data, options).map_err(|e| e.message)?;
     if let Some(clock) = args.clock {
         sandbox.set_clock_us(clock.as_microsecond()).map_err(|e| e.message)?;
+    }
+    if let Some(file) = &args.tokens {
+        let told = |e: String| format!("--tokens '{}': {e}; hint: docs/sandbox.md shows one", file.display());
+        let text = std::fs::read_to_string(file).map_err(|e| told(e.to_string()))?;
+        let table = toml::from_str(&text).map_err(|e| told(e.to_string()))?;
+        sandbox.permissions.set(table).map_err(|e| told(e.message))?;
     }
     let listener = tokio::net::TcpListener::bind((args.host, args.port))
         .await

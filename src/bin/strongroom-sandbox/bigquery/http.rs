@@ -12,11 +12,12 @@ use serde_json::{Map, Value};
 use super::enums;
 use super::service::BigQuery;
 use crate::core::http::{header, json_object};
+use crate::core::permissions;
 use crate::core::{ApiError, Params};
 
-/// Who calls: the sandbox checks no credentials, but row access policies and jobs have a caller.
+/// Who calls, for row access policies and jobs: the email of a known token.
 ///
-/// A bearer token that is an email address (optionally `user:` or `serviceAccount:` before it) is that caller; every other
+/// Another bearer token that is an email address (optionally `user:` or `serviceAccount:` before it) is that caller; every other
 /// request comes from the project's owner.
 #[derive(Debug, Clone, Default)]
 pub struct Caller {
@@ -25,10 +26,10 @@ pub struct Caller {
 
 impl Caller {
     fn of(parts: &Parts) -> Self {
-        let token = header(&parts.headers, "authorization").and_then(|h| {
-            let (scheme, token) = h.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-        });
+        if let Some(permissions::Caller(known)) = parts.extensions.get() {
+            return Self { email: Some(known.email.clone()) };
+        }
+        let token = permissions::bearer(&parts.headers);
         let email = token
             .map(|t| t.strip_prefix("user:").or_else(|| t.strip_prefix("serviceAccount:")).unwrap_or(t))
             .filter(|t| t.split_once('@').is_some_and(|(a, b)| !a.is_empty() && b.contains('.')) && !t.contains(' '));

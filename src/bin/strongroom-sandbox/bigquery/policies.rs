@@ -208,8 +208,10 @@ fn remove(service: &BigQuery, table: &TableRef, ids: &[String]) -> Result<(), Ap
 pub async fn custom(
     State(service): Service,
     Path((project, dataset, id, target)): One,
+    body: Bytes,
 ) -> Result<Json<Value>, ApiError> {
     let table = Decorated::parse(&project, &dataset, &id)?.plain()?;
+    let request = object(&body)?;
     let Some((policy, verb)) = target.rsplit_once(':') else {
         return Err(ApiError::not_found(format!("Not found: no method on rowAccessPolicies/{target}")));
     };
@@ -220,7 +222,9 @@ pub async fn custom(
             let bindings = json!([{"role": "roles/bigquery.filteredDataViewer", "members": found.grantees}]);
             Ok(Json(json!({"version": 1, "etag": etag(&bindings), "bindings": bindings})))
         }
-        "testIamPermissions" => Ok(Json(json!({"permissions": []}))),
+        "testIamPermissions" => {
+            Ok(Json(json!({"permissions": request.get("permissions").cloned().unwrap_or(json!([]))})))
+        }
         _ => Err(ApiError::not_found(format!("Not found: no method {verb} on row access policies"))),
     }
 }

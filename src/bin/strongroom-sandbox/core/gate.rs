@@ -1,5 +1,5 @@
 //! The gate in front of every service: bounds and unpacks request bodies, writes the request log, cuts partial
-//! responses. Knows which requests carry bulk data (those stream through untouched), no service's meaning.
+//! responses, and lets callers do what they may. Knows which requests carry bulk data (those stream through untouched), no service's meaning.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use super::faults::{Rule, When};
 use super::fields::Selector;
 use super::http::header;
 use super::log::{self, Entry, LOGGED_BODY_BYTES, LogAs};
+use super::permissions::{self, Caller};
 use super::{ApiError, Params, Sandbox};
 
 /// The largest body of a request that is not an upload.
@@ -44,11 +45,24 @@ pub async fn through(
     let params = Params::parse(Some(&query));
     let (service, derived) = log::name_of(&method, &path, &params);
     let rule = if unlogged(&path) { None } else { sandbox.faults.strike(&method, &path, &derived) };
+    // What deployed services and the metadata server answer is no matter of Google's permissions.
+    let open = unlogged(&path) || matches!(service, "other" | "container");
+    let caller = if open { Ok(None) } else { sandbox.permissions.caller(request.headers(), &params) };
     let (mut response, body) = match admit(request, &params).await {
-        Ok((request, body)) => match &rule {
-            Some(rule) => (faulty(rule, request, serve).await, body),
-            None => (serve(request).await, body),
-        },
+        Ok((request, body)) => {
+            let serve = |request: Request| async {
+                match &rule {
+                    Some(rule) => faulty(rule, request, serve).await,
+                    None => serve(request).await,
+                }
+            };
+            let response = match caller {
+                Ok(None) => serve(request).await,
+                Ok(Some(caller)) => as_allowed(caller, (&derived, &path, &params, body.as_ref()), request, serve).await,
+                Err(e) => refused(request, e).await,
+            };
+            (response, body)
+        }
         Err(e) => (e.into_response(), None),
     };
     let said = response.extensions_mut().remove::<LogAs>().unwrap_or_default();
@@ -76,6 +90,33 @@ pub async fn through(
         user_agent,
     });
     response
+}
+
+/// Serves a request as far as its caller may: refused when a permission is lacking, the answer cut to what is theirs.
+async fn as_allowed<F: Future<Output = Response>>(
+    caller: Caller,
+    (name, path, params, body): (&str, &str, &Params, Option<&Value>),
+    mut request: Request,
+    serve: impl FnOnce(Request) -> F,
+) -> Response {
+    let (needs, tested) = permissions::of_request(name, path, params, body);
+    for need in &needs {
+        if let Err(e) = caller.check(need) {
+            return refused(request, e).await;
+        }
+    }
+    request.extensions_mut().insert(caller.clone());
+    let response = caller.veil(name, &needs, serve(request).await);
+    match tested {
+        Some(subject) => caller.tested(&subject, response).await.unwrap_or_else(IntoResponse::into_response),
+        None => response,
+    }
+}
+
+/// Many clients look for an answer only after they sent all: what they still send is read, within bounds.
+async fn refused(request: Request, error: ApiError) -> Response {
+    let _ = to_bytes(request.into_body(), MAX_BODY_BYTES).await;
+    error.into_response()
 }
 
 /// Administration is not logged and has no faults.

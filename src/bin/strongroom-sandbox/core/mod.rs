@@ -10,6 +10,7 @@ pub mod gate;
 pub mod http;
 pub mod log;
 pub mod mask;
+pub mod permissions;
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -34,6 +35,8 @@ pub struct Sandbox {
     pub log: RequestLog,
     /// Faults that were asked for.
     pub faults: faults::Faults,
+    /// What callers may do.
+    pub permissions: permissions::Permissions,
     /// What was asked for on the command line.
     pub options: Options,
     /// Held as long as this process owns the directory.
@@ -76,6 +79,7 @@ impl Sandbox {
             dir: dir.to_path_buf(),
             log,
             faults: faults::Faults::default(),
+            permissions: permissions::Permissions::default(),
             options,
             _lock: lock,
             address: OnceLock::new(),

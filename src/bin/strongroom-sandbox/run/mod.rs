@@ -24,7 +24,8 @@ pub use admin::{overview, serve as admin};
 pub use container::serve as container;
 
 use crate::core::gate::MAX_BODY_BYTES;
-use crate::core::http::{header, json_object, ok, own_base, segments};
+use crate::core::http::{json_object, ok, own_base, segments};
+use crate::core::permissions;
 use crate::core::{ApiError, Params, Sandbox};
 
 /// key = `projects/P/locations/L/services/S`; see `resource::Service`.
@@ -56,10 +57,8 @@ pub async fn serve(sandbox: &Arc<Sandbox>, request: Request) -> Result<Response,
     let method = request.method().clone();
     let segments = segments(request.uri().path()).ok_or_else(|| ApiError::invalid("the path is no valid UTF-8"))?;
     let base = own_base(request.headers(), sandbox.base_url());
-    let token = header(request.headers(), "authorization").and_then(|a| a.strip_prefix("Bearer "));
-    let caller = token
-        .filter(|t| t.contains('@'))
-        .map_or_else(|| format!("owner@{}.iam.gserviceaccount.com", sandbox.options.project), str::to_string);
+    let known = request.extensions().get().map(|permissions::Caller(known)| known.email.clone());
+    let caller = known.unwrap_or_else(|| format!("owner@{}.iam.gserviceaccount.com", sandbox.options.project));
     let bytes = to_bytes(request.into_body(), MAX_BODY_BYTES).await.map_err(|e| ApiError::invalid(e.to_string()))?;
     let mut body = json_object(&bytes)?;
     enums::as_names(&mut body);

@@ -49,7 +49,13 @@ pub async fn serve(sandbox: &Arc<Sandbox>, request: Request) -> Result<Response,
     let mut out = Vec::new();
     for (id, text) in parts {
         let response = match request_of(&text, &base) {
-            Ok(request) => one(sandbox, request).await,
+            Ok(mut request) => {
+                // The batch's own credentials stand for those of its calls that have none.
+                if let Some(said) = head.headers.get("authorization") {
+                    request.headers_mut().entry("authorization").or_insert_with(|| said.clone());
+                }
+                one(sandbox, request).await
+            }
             Err(e) => e.into_response(),
         };
         out.extend_from_slice(format!("--{boundary}\r\nContent-Type: application/http\r\n").as_bytes());

@@ -121,7 +121,7 @@ pub fn service_account(project: &str) -> Response {
     }))
 }
 
-/// Every permission that was asked for: the sandbox lets everyone in.
+/// Every permission that was asked for; the gate leaves what a caller with few of them holds.
 pub fn test_permissions(call: &Call) -> Value {
     let permissions: Vec<&str> = call.params.all("permissions").collect();
     json!({ "kind": "storage#testIamPermissionsResponse", "permissions": permissions })

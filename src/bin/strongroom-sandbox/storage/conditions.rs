@@ -12,6 +12,9 @@ pub struct Conditions {
     pub generation_not: Option<i64>,
     pub metageneration: Option<i64>,
     pub metageneration_not: Option<i64>,
+    /// Who may create but not replace; what is told when something is there.
+    #[serde(default)]
+    pub no_overwrite: Option<String>,
 }
 
 /// What the conditions say about an object as it is.
@@ -48,6 +51,7 @@ impl Conditions {
             generation_not: number("GenerationNotMatch")?,
             metageneration: number("MetagenerationMatch")?,
             metageneration_not: number("MetagenerationNotMatch")?,
+            no_overwrite: None,
         })
     }
 
@@ -88,11 +92,14 @@ impl Conditions {
     /// For writes.
     ///
     /// # Errors
-    /// 412 when a condition fails.
+    /// 412 when a condition fails, 403 for an overwrite by one who may not.
     pub fn check_write(&self, there: Option<(i64, i64)>) -> Result<(), ApiError> {
-        match self.judge(there) {
-            Verdict::Holds => Ok(()),
-            Verdict::Failed | Verdict::NotModified => Err(not_met()),
+        match (self.judge(there), &self.no_overwrite) {
+            (Verdict::Holds, Some(message)) if there.is_some() => {
+                Err(ApiError::forbidden("forbidden", message.clone()))
+            }
+            (Verdict::Holds, _) => Ok(()),
+            (Verdict::Failed | Verdict::NotModified, _) => Err(not_met()),
         }
     }
 

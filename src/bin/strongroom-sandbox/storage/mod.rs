@@ -3,6 +3,8 @@
 
 pub mod objects;
 
+#[cfg(test)]
+mod allowed;
 mod batch;
 mod blob;
 mod bucket_api;
@@ -31,9 +33,11 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 pub use buckets::project_number;
+use conditions::Conditions;
 
 use crate::core::gate::{MAX_BODY_BYTES, is_api};
 use crate::core::http::{json_object, own_base, segments};
+use crate::core::permissions::{Caller, Need, Subject};
 use crate::core::{ApiError, Params, Sandbox};
 
 /// How often lifecycle rules are looked at without the clock being set.
@@ -50,9 +54,18 @@ pub(crate) struct Call {
     /// `http://host:port`, for links.
     pub base: String,
     pub body: Body,
+    /// Who calls, when that one may not do everything.
+    pub caller: Option<Caller>,
 }
 
 impl Call {
+    /// The conditions of writing an object that may be there: replacing it takes the permission to delete it.
+    pub fn of_writing(&self, conditions: Conditions, bucket: &str, name: &str) -> Conditions {
+        let subject = Subject::Object { bucket: bucket.into(), name: name.into() };
+        let refusal = self.caller.as_ref().map(|c| c.check(&Need::new("storage.objects.delete", subject)));
+        Conditions { no_overwrite: refusal.and_then(Result::err).map(|e| e.message), ..conditions }
+    }
+
     /// The JSON object in the body.
     ///
     /// # Errors
@@ -103,6 +116,7 @@ async fn serve_one(sandbox: &Arc<Sandbox>, request: Request) -> Result<Response,
         params: Params::of(&parts.uri),
         query: parts.uri.query().unwrap_or_default().to_string(),
         base: own_base(&parts.headers, sandbox.base_url()),
+        caller: parts.extensions.get().cloned(),
         headers: parts.headers,
         body,
     };

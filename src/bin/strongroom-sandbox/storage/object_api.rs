@@ -97,22 +97,23 @@ pub async fn below(mut call: Call, bucket: &str, name: &str, rest: &[&str]) -> R
         (["copyTo", "b", to_bucket, "o", to_name], &Method::POST) => {
             let draft = call.json().await?;
             let (source, _) = source(&call, bucket, name)?;
-            let (object, b) =
-                copy(&call.sandbox, &source, (to_bucket, to_name), draft, &Conditions::of(&call.params)?)?;
+            let conditions = call.of_writing(Conditions::of(&call.params)?, to_bucket, to_name);
+            let (object, b) = copy(&call.sandbox, &source, (to_bucket, to_name), draft, &conditions)?;
             Ok(ok(object.view(&call.base, &b, call.full())))
         }
         (["moveTo", "o", to_name], &Method::POST) => {
             let draft = call.json().await?;
             let (source, b) = source(&call, bucket, name)?;
             source.check_unprotected(&b, call.sandbox.clock.now_us())?;
-            let (object, b) = copy(&call.sandbox, &source, (bucket, to_name), draft, &Conditions::of(&call.params)?)?;
+            let conditions = call.of_writing(Conditions::of(&call.params)?, bucket, to_name);
+            let (object, b) = copy(&call.sandbox, &source, (bucket, to_name), draft, &conditions)?;
             let same = Conditions { generation: Some(source.generation()), ..Conditions::default() };
             Store::new(&call.sandbox).delete(bucket, name, None, &same)?;
             Ok(ok(object.view(&call.base, &b, call.full())))
         }
         (["compose"], &Method::POST) => {
             let body = call.json().await?;
-            let conditions = Conditions::of(&call.params)?;
+            let conditions = call.of_writing(Conditions::of(&call.params)?, bucket, name);
             let (sandbox, bucket, name) = (call.sandbox.clone(), bucket.to_string(), name.to_string());
             let (object, b) = blocking(move || compose(&sandbox, &bucket, &name, &body, &conditions)).await?;
             Ok(ok(object.view(&call.base, &b, call.full())))
@@ -123,7 +124,7 @@ pub async fn below(mut call: Call, bucket: &str, name: &str, rest: &[&str]) -> R
             };
             let store = Store::new(&call.sandbox);
             let (source, _) = store.soft_deleted(bucket, name, generation)?;
-            let conditions = Conditions::of(&call.params)?;
+            let conditions = call.of_writing(Conditions::of(&call.params)?, bucket, name);
             let (object, b) = copy(&call.sandbox, &source, (bucket, name), Map::new(), &conditions)?;
             Ok(ok(object.view(&call.base, &b, call.full())))
         }
@@ -216,7 +217,7 @@ fn rewrite(
     draft: Map<String, Value>,
 ) -> Result<Response, ApiError> {
     let (source, source_bucket) = source(call, bucket, name)?;
-    let conditions = Conditions::of(&call.params)?;
+    let conditions = call.of_writing(Conditions::of(&call.params)?, to_bucket, to_name);
     let store = Store::new(&call.sandbox);
     store.check_insert(to_bucket, to_name, &conditions)?;
     let target = store.bucket(to_bucket)?;

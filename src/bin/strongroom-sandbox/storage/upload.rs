@@ -74,7 +74,7 @@ async fn media(mut call: Call, bucket: &str, content_type: String) -> Result<Res
     }
     draft_of_params(&call.params, &mut draft);
     draft_of_headers(&call.headers, &mut draft);
-    let conditions = Conditions::of(&call.params)?;
+    let conditions = call.of_writing(Conditions::of(&call.params)?, bucket, &name);
     let body = std::mem::replace(&mut call.body, Body::empty());
     let (object, b) = store_body(&call.sandbox, bucket, &name, &draft, &conditions, body).await?;
     Ok(ok(object.view(&call.base, &b, call.full())))
@@ -193,7 +193,7 @@ async fn begin(mut call: Call, bucket: &str) -> Result<Response, ApiError> {
         draft.insert("contentType".into(), json!(kind));
     }
     let size = header(&call.headers, "x-upload-content-length").and_then(|v| v.parse().ok());
-    let conditions = Conditions::of(&call.params)?;
+    let conditions = call.of_writing(Conditions::of(&call.params)?, bucket, &name);
     let id = open_session(&call.sandbox, bucket, &name, draft, conditions, size)?;
     Ok(session_response(&call.base, bucket, &name, &id, StatusCode::OK))
 }

@@ -65,6 +65,7 @@ async fn object_level(mut call: Call, bucket: &str, name: &str) -> Result<Respon
         }
         Method::PUT => {
             let draft = draft_of_headers(&call.headers)?;
+            let conditions = call.of_writing(conditions, bucket, name);
             if let Some(source) =
                 header(&call.headers, "x-goog-copy-source").or_else(|| header(&call.headers, "x-amz-copy-source"))
             {
@@ -89,6 +90,7 @@ async fn object_level(mut call: Call, bucket: &str, name: &str) -> Result<Respon
         }
         Method::POST if header(&call.headers, "x-goog-resumable") == Some("start") => {
             let draft = draft_of_headers(&call.headers)?;
+            let conditions = call.of_writing(conditions, bucket, name);
             let id = upload::open_session(&call.sandbox, bucket, name, draft, conditions, None)?;
             Ok(upload::session_response(&call.base, bucket, name, &id, StatusCode::CREATED))
         }

@@ -73,7 +73,7 @@ pub async fn serve(mut call: Call, bucket: &str, name: &str) -> Result<Response,
             let body = std::mem::replace(&mut call.body, Body::empty());
             let bytes = to_bytes(body, MAX_LIST_BYTES).await.map_err(|e| ApiError::invalid(e.to_string()))?;
             let wanted = wanted_parts(&String::from_utf8_lossy(&bytes))?;
-            let conditions = Conditions::of_headers(&call.headers)?;
+            let conditions = call.of_writing(Conditions::of_headers(&call.headers)?, bucket, name);
             let sandbox = call.sandbox.clone();
             let object = blocking(move || complete(&sandbox, &id, &upload, &wanted, &conditions)).await?;
             Ok(xml(
