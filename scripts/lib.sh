@@ -34,6 +34,25 @@ need_package() {
 # As need_command, but goes on without it: for what only some machines can have.
 try_command() { (need_command "$@") || { printf 'going on without %s\n' "$1" >&2; return 1; }; }
 
+# Brings Google's Node clients, exactly as tests/node/package-lock.json says, beside a copy of the checks that use them.
+# Sets STRONGROOM_NODE, the directory of both.
+node_clients() {
+  local home=${XDG_CACHE_HOME:-$HOME/.cache}/strongroom-node wanted
+  need_command node nodejs
+  need_command npm
+  wanted=$(node --version; cat tests/node/package-lock.json)
+  if [ "$(cat "$home/made-of" 2>/dev/null)" != "$wanted" ]; then
+    say "installing the Node packages of tests/node/package.json"
+    rm -rf "$home"
+    mkdir -p "$home"
+    cp tests/node/package.json tests/node/package-lock.json tests/node/.npmrc "$home"
+    (cd "$home" && npm ci --silent) || fail "cannot install the Node packages" "is the network up?"
+    printf '%s' "$wanted" >"$home/made-of"
+  fi
+  cp tests/node/*.mjs "$home"
+  export STRONGROOM_NODE=$home
+}
+
 # Rust itself is expected; a C compiler is what some of the dependencies are built with.
 need_rust() {
   if ! command -v cargo >/dev/null 2>&1 && [ -f "${CARGO_HOME:-$HOME/.cargo}/env" ]; then

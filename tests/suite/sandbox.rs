@@ -1,8 +1,10 @@
 //! Starts the sandbox for a test and stops it with the test. Does not know what the test does with it.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -58,6 +60,17 @@ fn stop(child: &mut Child) {
     let _ = child.wait();
 }
 
+/// Where whole exchanges are collected, to be held against Google's documents afterwards: one file a sandbox, named after
+/// the test.
+fn traffic() -> Vec<OsString> {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let Some(directory) = std::env::var_os("STRONGROOM_TRAFFIC_DIR") else { return Vec::new() };
+    let test = std::thread::current().name().unwrap_or("unnamed").replace("::", ".");
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let file = Path::new(&directory).join(format!("{test}-{}-{count}.jsonl", std::process::id()));
+    vec!["--traffic".into(), file.into()]
+}
+
 const READY: &str = "strongroom-sandbox listening on ";
 
 fn launch(data: &Path, args: &[&str]) -> (Child, String) {
@@ -66,6 +79,7 @@ fn launch(data: &Path, args: &[&str]) -> (Child, String) {
         .arg("--data")
         .arg(data)
         .args(["--port", "0"])
+        .args(traffic())
         .args(args)
         .stdout(Stdio::piped())
         // Not the test's own: were the test to die, the sandbox would keep its output open.

@@ -3,6 +3,7 @@
 mod admin;
 mod bigquery;
 mod core;
+mod discovery;
 mod metadata;
 mod page;
 mod run;
@@ -64,6 +65,9 @@ struct Args {
     /// Who may do what: a TOML file of principals with token, email and grants. Others may do everything.
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
+    /// Appends every exchange to a file as a line of JSON: the request and the answer, without bulk data and secrets.
+    #[arg(long, value_name = "FILE")]
+    traffic: Option<PathBuf>,
     /// Fills the sandbox with sample data through its own API before it says that it is ready; what is there stays.
     #[arg(long, value_name = "PROFILE", value_parser = ["ai-usage-analytics"])]
     seed: Option<String>,
@@ -134,6 +138,11 @@ async fn run(args: Args) -> Result<(), String> {
         let table = toml::from_str(&text).map_err(|e| told(e.to_string()))?;
         sandbox.permissions.set(table).map_err(|e| told(e.message))?;
     }
+    if let Some(file) = args.traffic {
+        let traffic =
+            core::traffic::Traffic::open(&file).map_err(|e| format!("cannot write to '{}': {e}", file.display()))?;
+        let _ = sandbox.traffic.set(traffic);
+    }
     let listener = tokio::net::TcpListener::bind((args.host, args.port))
         .await
         .map_err(|e| format!("cannot listen on {}:{}: {e}; hint: choose another --port", args.host, args.port))?;
@@ -202,6 +211,7 @@ async fn dispatch(sandbox: Arc<Sandbox>, request: Request) -> Response {
         // How clients look for a metadata server.
         "" if request.headers().contains_key("metadata-flavor") => metadata::serve(&sandbox, &request),
         "" if request.method() == axum::http::Method::GET => page::serve(&sandbox),
+        "$discovery" | "discovery" => discovery::serve(&sandbox, &request),
         "computeMetadata" => metadata::serve(&sandbox, &request),
         "token" => metadata::oauth(&sandbox, &request),
         "v4" => sheets::serve(&sandbox, request).await,

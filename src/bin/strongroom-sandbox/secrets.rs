@@ -75,7 +75,8 @@ fn route(
                 (&Method::POST, Some("setIamPolicy")) => sandbox.db.transaction(|tx| {
                     secret(tx, &name)?;
                     let mut policy = body["policy"].clone();
-                    policy["etag"] = json!(etag(sandbox));
+                    // A policy's etag is bytes, that of a secret a text.
+                    policy["etag"] = json!(STANDARD.encode(sandbox.clock.unique_us().to_be_bytes()));
                     tx.put("secrets.iam", &name, &policy)?;
                     Ok(policy)
                 }),

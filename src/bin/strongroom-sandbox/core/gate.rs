@@ -18,6 +18,7 @@ use super::fields::Selector;
 use super::http::header;
 use super::log::{self, Entry, LOGGED_BODY_BYTES, LogAs};
 use super::permissions::{self, Caller};
+use super::traffic::Exchange;
 use super::{ApiError, Params, Sandbox};
 
 /// The largest body of a request that is not an upload.
@@ -44,6 +45,13 @@ pub async fn through(
     let user_agent = header(request.headers(), "user-agent").map(str::to_string);
     let params = Params::parse(Some(&query));
     let (service, derived) = log::name_of(&method, &path, &params);
+    let (exchange, request) = match sandbox.traffic.get() {
+        Some(traffic) if !unlogged(&path) => {
+            let (exchange, request) = Exchange::begin(request);
+            (Some((traffic, exchange)), request)
+        }
+        _ => (None, request),
+    };
     let rule = if unlogged(&path) { None } else { sandbox.faults.strike(&method, &path, &derived) };
     // What deployed services and the metadata server answer is no matter of Google's permissions.
     let open = unlogged(&path) || matches!(service, "other" | "container");
@@ -73,6 +81,10 @@ pub async fn through(
     if unlogged(&path) {
         return response;
     }
+    let response = match exchange {
+        Some((traffic, exchange)) => exchange.end(traffic, response, !is_media(&params, &path)).await,
+        None => response,
+    };
     let name = said.name.unwrap_or(derived);
     let mutating = said.mutating.unwrap_or_else(|| log::is_mutating(&method, &name));
     sandbox.log.append(Entry {
@@ -183,6 +195,7 @@ pub fn is_api(path: &str) -> bool {
             | "v4"
             | "_services"
             | "projects"
+            | "discovery"
             | "_sandbox"
     ) || first.starts_with('$')
 }
@@ -224,7 +237,8 @@ fn redact(mut body: Value) -> Value {
     body
 }
 
-fn gunzip(bytes: &Bytes) -> Option<Bytes> {
+/// `None` when it is no gzip or too large.
+pub fn gunzip(bytes: &Bytes) -> Option<Bytes> {
     let mut out = Vec::new();
     let bound = MAX_BODY_BYTES as u64 + 1;
     flate2::read::MultiGzDecoder::new(bytes.as_ref()).take(bound).read_to_end(&mut out).ok()?;
@@ -234,8 +248,7 @@ fn gunzip(bytes: &Bytes) -> Option<Bytes> {
 /// Applies `fields=` to a successful JSON answer.
 async fn cut(response: Response, params: &Params, path: &str) -> Result<Response, ApiError> {
     let Some(fields) = params.get("fields").or_else(|| params.get("$fields")) else { return Ok(response) };
-    let is_media = params.get("alt") == Some("media") || path.starts_with("/download/");
-    if !response.status().is_success() || is_media || !is_json(response.headers()) {
+    if !response.status().is_success() || is_media(params, path) || !is_json(response.headers()) {
         return Ok(response);
     }
     let selector = Selector::parse(fields)?;
@@ -247,6 +260,11 @@ async fn cut(response: Response, params: &Params, path: &str) -> Result<Response
     let cut = serde_json::to_vec(&selector.apply(&value)).map_err(|e| ApiError::internal(e.to_string()))?;
     parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(cut.len()));
     Ok(Response::from_parts(parts, Body::from(cut)))
+}
+
+/// Whether the answer is an object's data, whatever type it has.
+fn is_media(params: &Params, path: &str) -> bool {
+    params.get("alt") == Some("media") || path.starts_with("/download/") || !is_api(path)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -168,6 +168,7 @@ pub fn name_of(method: &str, path: &str, query: &Params) -> (&'static str, Strin
         // What a deployed service answers, which is not Google.
         ["_services", _, _, _, rest @ ..] => ("container", format!("container.{}", rest.join("."))),
         ["computeMetadata", ..] => ("other", "metadata.get".into()),
+        ["$discovery" | "discovery", ..] => ("other", "discovery.get".into()),
         ["token"] => ("other", "oauth2.token".into()),
         [""] | ["_sandbox", ..] => ("other", "sandbox.page".into()),
         _ => ("storage", format!("storage.xml.{}", method.to_ascii_lowercase())),

@@ -11,6 +11,7 @@ pub mod http;
 pub mod log;
 pub mod mask;
 pub mod permissions;
+pub mod traffic;
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -33,6 +34,8 @@ pub struct Sandbox {
     pub dir: PathBuf,
     /// Every request that came in.
     pub log: RequestLog,
+    /// Where whole exchanges are written to, once that was asked for.
+    pub traffic: OnceLock<traffic::Traffic>,
     /// Faults that were asked for.
     pub faults: faults::Faults,
     /// What callers may do.
@@ -74,6 +77,7 @@ impl Sandbox {
         let clock = Clock::load(&db)?;
         let log = RequestLog::open(&dir.join("requests.jsonl"))?;
         Ok(Arc::new(Self {
+            traffic: OnceLock::new(),
             clock,
             db,
             dir: dir.to_path_buf(),

@@ -95,6 +95,8 @@ pub async fn below(mut call: Call, name: &str, rest: &[&str]) -> Result<Response
             "locationType": bucket.resource["locationType"],
             "hierarchicalNamespace": { "enabled": false },
         }))),
+        // None can be made: gcloud asks for them before it removes a bucket.
+        (["managedFolders"], &Method::GET) => Ok(ok(json!({ "kind": "storage#managedFolders" }))),
         (["notificationConfigs"], &Method::GET) => Ok(ok(json!({ "kind": "storage#notifications" }))),
         (["acl"], _) => acl(&mut call, name, "acl", "storage#bucketAccessControl", None).await,
         (["acl", entity], _) => acl(&mut call, name, "acl", "storage#bucketAccessControl", Some(entity)).await,

@@ -34,9 +34,13 @@ pub async fn accept(
     service: &Arc<BigQuery>,
     project: &str,
     caller: &Caller,
-    body: serde_json::Map<String, Value>,
+    mut body: serde_json::Map<String, Value>,
     upload: Option<std::path::PathBuf>,
 ) -> Result<Value, ApiError> {
+    // The Node client also says the place where no such field is. Google takes no notice, and does not give it back.
+    if let Some(load) = body.get_mut("configuration").and_then(|c| c.get_mut("load")).and_then(Value::as_object_mut) {
+        load.remove("location");
+    }
     let configuration = body.get("configuration").cloned().unwrap_or_default();
     let dry = configuration["dryRun"].as_bool().unwrap_or(false);
     if dry && configuration["query"].is_object() {
