@@ -25,6 +25,8 @@ pub mod store;
 // floor 5
 pub mod catalog;
 pub mod ingestion;
+#[cfg(feature = "query")]
+pub mod query;
 pub mod source;
 
 // floor 6

@@ -19,6 +19,12 @@ pub enum Exit {
     Refused = 4,
     /// `status` found something that a person should look at.
     Attention = 5,
+    /// `backup`: done, but a source that the last backup holds rows of is empty.
+    Emptied = 6,
+    /// `diff`: rows differ.
+    Differs = 7,
+    /// `validate`: no critical query failed, but not every one could be run.
+    NotRun = 8,
     /// There is no such backup.
     NotFound = 10,
     /// Another run holds the lease.
@@ -43,6 +49,9 @@ impl Exit {
             Self::Partial => "partial",
             Self::Refused => "refused",
             Self::Attention => "attention",
+            Self::Emptied => "emptied",
+            Self::Differs => "differs",
+            Self::NotRun => "not_run",
             Self::NotFound => "not_found",
             Self::Locked => "locked",
             Self::Corrupt => "corrupt",

@@ -44,6 +44,9 @@ pub(super) async fn run(context: &Context, args: Args, output: &Output) -> Resul
     for note in &manifest.notes {
         text.push_str(&format!("  note: {note}\n"));
     }
+    for attention in &manifest.attention {
+        text.push_str(&format!("  ATTENTION: {attention}\n"));
+    }
     output.result("backup", &manifest, &text);
-    Ok(Exit::Done)
+    Ok(if manifest.attention.is_empty() { Exit::Done } else { Exit::Emptied })
 }

@@ -2,11 +2,14 @@
 
 mod backup;
 mod delete;
+mod diff;
 mod ingest;
 mod list;
 mod output;
 mod pin;
 mod progress;
+#[cfg(feature = "query")]
+mod query;
 mod recover;
 mod restore;
 mod retention;
@@ -35,6 +38,9 @@ Exit codes:
     3  done, but not all of it is as it should be
     4  refused: something stands against it; nothing was changed
     5  status: something needs attention
+    6  backup: done, but a source that the last backup holds rows of is empty
+    7  diff: rows differ
+    8  validate: no critical query failed, but not every one could be run
    10  there is no such backup
    11  another run holds the lease
    12  what is stored is not what was written
@@ -91,6 +97,11 @@ enum Verb {
     Unpin(pin::UnpinArgs),
     /// Remove one backup by hand
     Delete(delete::Args),
+    /// Show the rows in which tables differ from a backup
+    Diff(diff::Args),
+    /// Ask a backup's files, without restoring them
+    #[cfg(feature = "query")]
+    Query(query::Args),
     /// Pause ingestion until it is resumed
     Pause(ingest::Args),
     /// Resume ingestion
@@ -155,6 +166,9 @@ async fn run(cli: Cli, output: &Output) -> Exit {
         Verb::Pin(args) => pin::pin(&context, args, output).await,
         Verb::Unpin(args) => pin::unpin(&context, args, output).await,
         Verb::Delete(args) => delete::run(&context, args, output).await,
+        Verb::Diff(args) => diff::run(&context, args, output).await,
+        #[cfg(feature = "query")]
+        Verb::Query(args) => query::run(&context, args, output).await,
         Verb::Pause(args) => ingest::run(&context, args, true, output).await,
         Verb::Resume(args) => ingest::run(&context, args, false, output).await,
         Verb::Recover(args) => recover::run(&context, args, output).await,

@@ -21,6 +21,10 @@ impl Output {
         Self { json }
     }
 
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Prints a result: `text` for people, `value` for programs.
     pub fn result(&self, message_type: &str, value: &impl Serialize, text: &str) {
         let out = if self.json {

@@ -22,12 +22,19 @@ pub(super) struct Args {
     #[arg(long)]
     dataset: Option<String>,
 
+    /// Ask the backup's own files, by the embedded engine, with nothing restored; the latest unless --backup names one
+    #[arg(long, conflicts_with = "dataset")]
+    offline: bool,
+
     /// Say which queries would be run, and run none
     #[arg(long)]
     dry_run: bool,
 }
 
 pub(super) async fn run(context: &Context, args: Args, output: &Output) -> Result<Exit, JobError> {
+    if args.offline && !args.dry_run {
+        return offline(context, &args, output).await;
+    }
     let dataset = match &args.dataset {
         Some(text) => restore::dataset(context, text)?,
         None => match context.bigquery_sources().next() {
@@ -38,10 +45,7 @@ pub(super) async fn run(context: &Context, args: Args, output: &Output) -> Resul
             }
         },
     };
-    if context.queries.is_empty() {
-        let message = "there are no validation queries; hint: [validation] queries = \"builtin\" or a folder".into();
-        return Err(Failure::Invalid { object: "configuration".into(), message }.into());
-    }
+    some_queries(context)?;
     if args.dry_run {
         let lines = context.queries.iter().map(|query| format!("  {:<28} {}\n", query.name, query.title));
         let text = format!("validate {dataset}\n{}", lines.collect::<String>());
@@ -54,11 +58,43 @@ pub(super) async fn run(context: &Context, args: Args, output: &Output) -> Resul
     };
     let validation = validate::run(context, &dataset, entry.as_ref().map(|entry| &entry.manifest)).await?;
     output.result("validation", &validation, &text(&validation));
-    Ok(if validation.passed() { Exit::Done } else { Exit::Invalid })
+    Ok(exit(&validation))
+}
+
+fn some_queries(context: &Context) -> Result<(), JobError> {
+    if context.queries.is_empty() {
+        let message = "there are no validation queries; hint: [validation] queries = \"builtin\" or a folder".into();
+        return Err(Failure::Invalid { object: "configuration".into(), message }.into());
+    }
+    Ok(())
+}
+
+fn exit(validation: &Validation) -> Exit {
+    match (validation.passed(), validation.complete()) {
+        (false, _) => Exit::Invalid,
+        (true, false) => Exit::NotRun,
+        (true, true) => Exit::Done,
+    }
+}
+
+#[cfg(feature = "query")]
+async fn offline(context: &Context, args: &Args, output: &Output) -> Result<Exit, JobError> {
+    some_queries(context)?;
+    let entry = context.catalog.find(args.backup.as_ref().unwrap_or(&Wanted::Latest), None).await?;
+    let validation = validate::offline(context, &entry).await?;
+    output.result("validation", &validation, &text(&validation));
+    Ok(exit(&validation))
+}
+
+#[cfg(not(feature = "query"))]
+async fn offline(_: &Context, _: &Args, _: &Output) -> Result<Exit, JobError> {
+    let message = "this build has no query engine; hint: build with the feature 'query'".into();
+    Err(Failure::Invalid { object: "--offline".into(), message }.into())
 }
 
 pub(super) fn text(validation: &Validation) -> String {
     let against = match &validation.backup {
+        Some(backup) if validation.offline => format!(" in the files of {backup}, nothing restored"),
         Some(backup) => format!(" against {backup}"),
         None => String::new(),
     };
@@ -69,10 +105,12 @@ pub(super) fn text(validation: &Validation) -> String {
             State::Failed if verdict.critical => "FAILED",
             State::Failed => "failed (not critical)",
             State::NotCompared => "not compared",
+            State::NotRun => "NOT RUN",
         };
         let title = if verdict.title.is_empty() { &verdict.name } else { &verdict.title };
         out.push_str(&format!("  {mark:<12}  {title}\n"));
-        for finding in verdict.findings.iter().filter(|_| verdict.state == State::Failed) {
+        let told = matches!(verdict.state, State::Failed | State::NotRun);
+        for finding in verdict.findings.iter().filter(|_| told) {
             out.push_str(&format!("                {finding}\n"));
         }
     }
@@ -81,6 +119,10 @@ pub(super) fn text(validation: &Validation) -> String {
     out.push_str(&format!("  {passed} passed, {failed} failed"));
     if open > 0 {
         out.push_str(&format!(", {open} not compared (name a backup: --backup latest)"));
+    }
+    let not_run = count(State::NotRun);
+    if not_run > 0 {
+        out.push_str(&format!(", {not_run} not run"));
     }
     out.push('\n');
     out

@@ -1,6 +1,6 @@
 //! A fingerprint of a table that does not depend on the order of its rows, its files or its batches.
 //!
-//! Every row is hashed as `FARM_FINGERPRINT(TO_JSON_STRING(row))`, which BigQuery computes as well ([`query`]). Kept are
+//! Every row is hashed as `FARM_FINGERPRINT(TO_JSON_STRING(row))`, which BigQuery computes as well. Kept are
 //! the number of rows, the exclusive or and the exact sum of the hashes: the exclusive or alone would not see a row that
 //! is there an even number of times. It finds accidents; against forgery stand digests and signatures.
 
@@ -51,7 +51,7 @@ impl TableFingerprint {
         Self { buckets: Box::new([Hashes::default(); BUCKETS]) }
     }
 
-    /// From the rows of [`query`]: bucket, count, exclusive or, sum. A bucket may also be given as `MOD(h, 256)`, which
+    /// From rows of a query: bucket, count, exclusive or, sum. A bucket may also be given as `MOD(h, 256)`, which
     /// is negative for negative hashes.
     pub fn from_buckets(rows: impl IntoIterator<Item = (i64, Hashes)>) -> Self {
         let mut fingerprint = Self::new();
@@ -127,15 +127,6 @@ impl std::fmt::Debug for TableFingerprint {
     }
 }
 
-/// The query that computes the buckets of a table: `bucket`, `n`, `x`, `s`. `table` is quoted as SQL asks.
-pub fn query(table: &str) -> String {
-    format!(
-        "SELECT h & 255 AS bucket, COUNT(*) AS n, BIT_XOR(h) AS x, CAST(SUM(CAST(h AS BIGNUMERIC)) AS STRING) AS s\n\
-         FROM (SELECT FARM_FINGERPRINT(TO_JSON_STRING(t)) AS h FROM {table} AS t)\n\
-         GROUP BY bucket ORDER BY bucket"
-    )
-}
-
 /// In JSON: the totals, and per bucket that has rows `[bucket, count, "xor", "sum"]`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -187,7 +178,7 @@ mod tests {
 
     use super::*;
     use crate::codec::testing::{Seeded, all_types, random_batch};
-    use crate::codec::{avro, parquet};
+    use crate::codec::{avro, ndjson, parquet};
 
     fn of(batches: &[RecordBatch]) -> TableFingerprint {
         let mut fingerprint = TableFingerprint::new();
@@ -270,6 +261,12 @@ mod tests {
             let file: bytes::Bytes = writer.finish().unwrap().into();
             let read: Vec<_> = parquet::Reader::new(file, &table).unwrap().map(Result::unwrap).collect();
             prop_assert_eq!(&of(&read), &whole);
+
+            let mut writer = ndjson::Writer::new(Vec::new(), &table);
+            writer.write(&shuffled).unwrap();
+            let file = writer.finish().unwrap();
+            let lines: Vec<_> = ndjson::Reader::new(file.as_slice(), &table).map(Result::unwrap).collect();
+            prop_assert_eq!(&of(&lines), &whole);
 
             let together = concat_batches(&batch.schema(), &read).unwrap();
             if rows > 1 {

@@ -23,4 +23,6 @@ pub use cast::conform;
 pub use error::CodecError;
 
 #[cfg(test)]
+mod mutations;
+#[cfg(test)]
 mod testing;

@@ -152,7 +152,8 @@ impl Work<'_> {
             saga.step("copy", copy(primary.clone(), &destinations[1..], objects)).await?;
         }
 
-        let previous = self.previous().await?;
+        let (last, previous) = self.previous().await?;
+        let emptied = last.map(|last| plan::emptied::emptied(&last, &sources)).unwrap_or_default();
         self.timings.extend(saga.timings().iter().map(|(step, started_at, ended_at)| StepTiming {
             step: step.clone(),
             started_at: *started_at,
@@ -177,7 +178,8 @@ impl Work<'_> {
             pause,
             timings: std::mem::take(&mut self.timings),
             previous,
-            notes: self.notes(),
+            notes: self.notes().into_iter().chain(emptied.tables).collect(),
+            attention: emptied.sources,
         };
         saga.step("manifest", commit(&destinations, &self.plan.folder, &manifest)).await?;
         saga.step("verify", check_stored(primary.as_ref(), &manifest)).await?;
@@ -291,10 +293,13 @@ impl Work<'_> {
         Ok(Done::new(()).discharges("arm_resume").note(count(self.plan.pause.len(), "job")))
     }
 
-    async fn previous(&self) -> Result<Option<Previous>, JobError> {
+    /// The last backup of any tier, and the link to the last one of this tier.
+    async fn previous(&self) -> Result<(Option<Manifest>, Option<Previous>), JobError> {
         let listing = self.context.catalog.list().await?;
-        let last = listing.entries.into_iter().find(|entry| entry.manifest.tier == self.plan.tier);
-        Ok(last.map(|entry| Previous { name: entry.manifest.name, sha256: entry.sha256 }))
+        let same_tier = listing.entries.iter().find(|entry| entry.manifest.tier == self.plan.tier);
+        let previous =
+            same_tier.map(|entry| Previous { name: entry.manifest.name.clone(), sha256: entry.sha256.clone() });
+        Ok((listing.entries.into_iter().next().map(|entry| entry.manifest), previous))
     }
 
     fn notes(&self) -> Vec<String> {

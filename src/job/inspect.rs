@@ -1,10 +1,21 @@
 //! Reads stored files: digests of their bytes, figures of their rows.
+//!
+//! A file of a directory is read in place, one of a bucket is spooled: Parquet is read from its end. Row groups, or
+//! batches where a file has too few groups, are spread over the cores; what is in memory is a batch a thread.
 
-use std::io::{BufReader, Seek, SeekFrom, Write};
-use std::sync::Arc;
+use std::fs::File;
+use std::io::{BufReader, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use ::parquet::errors::ParquetError;
+use ::parquet::file::reader::{ChunkReader, Length};
 use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
 use futures::StreamExt;
+use tokio::sync::Semaphore;
 
 use crate::codec::digest::Digester;
 use crate::codec::fingerprint::{Hashes, TableFingerprint};
@@ -13,12 +24,19 @@ use crate::codec::{CodecError, avro, parquet};
 use crate::config::TableFormat;
 use crate::google::bigquery::QueryResult;
 use crate::model::schema::{Field, FieldType, Mode, Schema};
-use crate::model::{ColumnTotals, Digests, Failure, Fingerprint, TableId, Totals};
+use crate::model::{Bucket, Buckets, ColumnTotals, Digests, Failure, Fingerprint, TableId, Totals};
 use crate::plan::proof;
 use crate::store::Store;
 
+/// Files that are decoded at once: each takes all cores.
+static DECODING: Semaphore = Semaphore::const_new(2);
+/// More threads than this wait for the disk.
+const MAX_THREADS: usize = 8;
+/// Batches that wait for a free thread.
+const WAITING: usize = 2;
+
 /// Reads the files of one table, one after the other.
-pub(super) struct TableReader {
+pub struct TableReader {
     schema: Arc<Schema>,
     format: TableFormat,
     figures: Figures,
@@ -35,6 +53,12 @@ impl Figures {
     fn of(schema: &Schema) -> Self {
         let columns = TableStats::new(&figured(schema));
         Self { row_count: 0, fingerprint: TableFingerprint::new(), columns }
+    }
+
+    fn merge(&mut self, other: &Self) -> Result<(), CodecError> {
+        self.row_count += other.row_count;
+        self.fingerprint.merge(&other.fingerprint);
+        self.columns.merge(&other.columns)
     }
 }
 
@@ -54,33 +78,29 @@ impl TableReader {
     /// `Corrupt` when it cannot be decoded; the digests alone are [`digests`]'s.
     pub async fn read(&mut self, store: &dyn Store, key: &str) -> Result<(Digests, u64), Failure> {
         let object = format!("{}/{key}", store.describe());
-        let local =
-            |error: std::io::Error| Failure::Transient { object: "temporary file".into(), message: error.to_string() };
-        // Parquet is read from its end, so the file is spooled; one file of BigQuery's holds about 1 GB of logical data.
-        let mut file = tempfile::tempfile().map_err(local)?;
-        let mut digester = Digester::new();
-        let mut stream = store.read(key).await?;
-        while let Some(chunk) = stream.next().await {
-            let chunk = chunk?;
-            digester.update(&chunk);
-            file.write_all(&chunk).map_err(local)?;
-        }
-        file.seek(SeekFrom::Start(0)).map_err(local)?;
-        let (schema, format) = (self.schema.clone(), self.format);
-        let figures = tokio::task::spawn_blocking(move || figures(file, &schema, format))
-            .await
-            .map_err(|error| Failure::Corrupt { object: object.clone(), message: error.to_string() })?
-            .map_err(|error| corrupt(&object, &error))?;
-        self.figures.row_count += figures.row_count;
-        self.figures.fingerprint.merge(&figures.fingerprint);
-        self.figures.columns.merge(&figures.columns).map_err(|error| corrupt(&object, &error))?;
-        Ok((digester.finish(), figures.row_count))
+        let Opened { file, digests } = open(store, key).await?;
+        let _turn = DECODING.acquire().await;
+        let (schema, format, rows) = (self.schema.clone(), self.format, file.clone());
+        let figures = tokio::task::spawn_blocking(move || figures(rows, &schema, format));
+        let digests = match digests {
+            Some(digests) => Ok(digests),
+            None => blocking(&object, move || digest(&file)).await,
+        };
+        let figures = figures.await.map_err(|error| broken(&object, error.to_string()))?;
+        let figures = figures.map_err(|error| corrupt(&object, &error))?;
+        self.figures.merge(&figures).map_err(|error| corrupt(&object, &error))?;
+        Ok((digests?, figures.row_count))
     }
 
     /// The figures of all files together.
     pub fn finish(self) -> Totals {
         let Hashes { xor, sum, .. } = self.figures.fingerprint.total();
-        let fingerprint = proof::fingerprinted(&self.schema).is_some().then_some(Fingerprint { xor, sum });
+        let by_byte = self.figures.fingerprint.buckets().iter().enumerate();
+        let filled = by_byte.map(|(at, rows)| (at as u8, Bucket { row_count: rows.count, sum: rows.sum }));
+        let fingerprint = proof::fingerprinted(&self.schema).is_some().then(|| {
+            let buckets = Some(Buckets::new(filled));
+            Fingerprint { xor, sum, buckets }
+        });
         let columns = self.figures.columns.columns.iter().map(|column| ColumnTotals {
             name: column.column.clone(),
             kind: column.kind.sql_name().into(),
@@ -88,38 +108,271 @@ impl TableReader {
             sum: column.sum(),
             min: column.min(),
             max: column.max(),
+            distinct_dates: column.distinct_dates(),
         });
         Totals { row_count: self.figures.row_count, fingerprint, columns: columns.collect() }
     }
 }
 
 fn corrupt(object: &str, error: &CodecError) -> Failure {
-    Failure::Corrupt { object: object.into(), message: error.to_string() }
+    broken(object, error.to_string())
 }
 
-fn figures(file: std::fs::File, schema: &Schema, format: TableFormat) -> Result<Figures, CodecError> {
-    let mut figures = Figures::of(schema);
-    let fingerprinted = proof::fingerprinted(schema);
-    let figured_schema = figured(schema);
-    let figured: Vec<usize> = proof::figured(schema)
-        .filter_map(|figured| schema.fields.iter().position(|field| field.name == figured.name))
-        .collect();
-    let project = |batch: &RecordBatch, columns: &[usize]| {
-        batch.project(columns).map_err(|error| CodecError::Schema { column: String::new(), message: error.to_string() })
-    };
-    let mut take = |batch: Result<RecordBatch, CodecError>| -> Result<(), CodecError> {
-        let batch = batch?;
-        figures.row_count += batch.num_rows() as u64;
-        if let Some(columns) = &fingerprinted {
-            figures.fingerprint.add(&project(&batch, columns)?)?;
-        }
-        figures.columns.add(&project(&batch, &figured)?, &figured_schema)
-    };
-    match format {
-        TableFormat::Avro => avro::Reader::new(BufReader::new(file), schema)?.try_for_each(&mut take)?,
-        TableFormat::Parquet => parquet::Reader::new(file, schema)?.try_for_each(&mut take)?,
+fn broken(object: &str, message: String) -> Failure {
+    Failure::Corrupt { object: object.into(), message }
+}
+
+/// A file that can be read at any place, by many threads.
+struct Opened {
+    file: Shared,
+    /// Known where the file was spooled.
+    digests: Option<Digests>,
+}
+
+async fn open(store: &dyn Store, key: &str) -> Result<Opened, Failure> {
+    if let Some(file) = store.open_file(key).await? {
+        return Ok(Opened { file: Shared::new(file)?, digests: None });
     }
-    Ok(figures)
+    // One file of BigQuery's holds about 1 GB of logical data.
+    let mut file = tempfile::tempfile().map_err(local)?;
+    let mut digester = Digester::new();
+    let mut stream = store.read(key).await?;
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk?;
+        digester.update(&chunk);
+        file.write_all(&chunk).map_err(local)?;
+    }
+    Ok(Opened { file: Shared::new(file)?, digests: Some(digester.finish()) })
+}
+
+fn local(error: std::io::Error) -> Failure {
+    Failure::Transient { object: "local file".into(), message: error.to_string() }
+}
+
+async fn blocking<T: Send + 'static>(
+    object: &str,
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| broken(object, error.to_string()))?.map_err(local)
+}
+
+fn digest(file: &Shared) -> std::io::Result<Digests> {
+    let mut digester = Digester::new();
+    let mut input = At { file: file.clone(), at: 0 };
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match input.read(&mut buffer)? {
+            0 => return Ok(digester.finish()),
+            length => digester.update(&buffer[..length]),
+        }
+    }
+}
+
+/// Reads never move a position that another thread goes by.
+#[derive(Clone)]
+struct Shared {
+    file: Arc<File>,
+    size_bytes: u64,
+}
+
+impl Shared {
+    fn new(file: File) -> Result<Self, Failure> {
+        let size_bytes = file.metadata().map_err(local)?.len();
+        Ok(Self { file: Arc::new(file), size_bytes })
+    }
+}
+
+struct At {
+    file: Shared,
+    at: u64,
+}
+
+impl Read for At {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let length = self.file.file.read_at(out, self.at)?;
+        self.at += length as u64;
+        Ok(length)
+    }
+}
+
+impl Length for Shared {
+    fn len(&self) -> u64 {
+        self.size_bytes
+    }
+}
+
+impl ChunkReader for Shared {
+    type T = BufReader<At>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        Ok(BufReader::new(At { file: self.clone(), at: start }))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        if start.checked_add(length as u64).is_none_or(|end| end > self.size_bytes) {
+            return Err(ParquetError::EOF(format!("{length} bytes at {start} of {}", self.size_bytes)));
+        }
+        let mut bytes = vec![0; length];
+        self.file.read_exact_at(&mut bytes, start)?;
+        Ok(bytes.into())
+    }
+}
+
+/// What figures are taken from a table's batches.
+struct Taker<'a> {
+    schema: &'a Schema,
+    fingerprinted: Option<Vec<usize>>,
+    figured_schema: Schema,
+    figured: Vec<usize>,
+}
+
+impl<'a> Taker<'a> {
+    fn new(schema: &'a Schema) -> Self {
+        let figured = proof::figured(schema);
+        let figured =
+            figured.filter_map(|figured| schema.fields.iter().position(|field| field.name == figured.name)).collect();
+        let (fingerprinted, figured_schema) = (proof::fingerprinted(schema), self::figured(schema));
+        Self { schema, fingerprinted, figured_schema, figured }
+    }
+
+    fn take(&self, figures: &mut Figures, batch: &RecordBatch) -> Result<(), CodecError> {
+        figures.row_count += batch.num_rows() as u64;
+        if let Some(columns) = &self.fingerprinted {
+            figures.fingerprint.add(&project(batch, columns)?)?;
+        }
+        figures.columns.add(&project(batch, &self.figured)?, &self.figured_schema)
+    }
+}
+
+pub(super) fn project(batch: &RecordBatch, columns: &[usize]) -> Result<RecordBatch, CodecError> {
+    batch.project(columns).map_err(|error| CodecError::Schema { column: String::new(), message: error.to_string() })
+}
+
+/// The figures of a file, by all cores.
+fn figures(file: Shared, schema: &Schema, format: TableFormat) -> Result<Figures, CodecError> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+    let taker = Taker::new(schema);
+    match format {
+        TableFormat::Avro => by_batch(avro::Reader::new(At { file, at: 0 }, schema)?, &taker, threads),
+        TableFormat::Parquet => {
+            let groups = parquet::Footer::read(&file)?.row_groups()?.len();
+            if groups < threads * 2 {
+                return by_batch(parquet::Reader::new(file, schema)?, &taker, threads);
+            }
+            by_row_group(&file, groups, &taker, threads)
+        }
+    }
+}
+
+/// One thread decodes, the others take figures.
+fn by_batch(
+    batches: impl Iterator<Item = Result<RecordBatch, CodecError>>,
+    taker: &Taker<'_>,
+    threads: usize,
+) -> Result<Figures, CodecError> {
+    std::thread::scope(|scope| {
+        let (send, receive) = sync_channel::<RecordBatch>(WAITING);
+        let receive = Arc::new(Mutex::new(receive));
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                let receive = receive.clone();
+                scope.spawn(move || {
+                    let mut figures = Figures::of(taker.schema);
+                    while let Some(batch) = next(&receive) {
+                        taker.take(&mut figures, &batch)?;
+                    }
+                    Ok(figures)
+                })
+            })
+            .collect();
+        // Who is left must not keep the channel open when all workers have failed.
+        drop(receive);
+        let mut failed = Ok(());
+        for batch in batches {
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(error) => {
+                    failed = Err(error);
+                    break;
+                }
+            };
+            if send.send(batch).is_err() {
+                break; // a worker says why
+            }
+        }
+        drop(send);
+        let figures = merged(taker, workers.into_iter().map(|worker| worker.join()));
+        failed.and(figures)
+    })
+}
+
+fn next(receive: &Mutex<Receiver<RecordBatch>>) -> Option<RecordBatch> {
+    receive.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+}
+
+/// Every thread decodes row groups of its own.
+fn by_row_group(file: &Shared, groups: usize, taker: &Taker<'_>, threads: usize) -> Result<Figures, CodecError> {
+    // The footer is read again for each piece: pieces must not be many.
+    let piece = (groups / (threads * 16)).max(1);
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let work = || {
+            let mut figures = Figures::of(taker.schema);
+            loop {
+                let first = next.fetch_add(piece, Ordering::Relaxed);
+                if first >= groups {
+                    return Ok(figures);
+                }
+                let row_groups = Some((first..groups.min(first + piece)).collect());
+                let options = parquet::ReadOptions { row_groups, ..parquet::ReadOptions::default() };
+                for batch in parquet::Reader::with_options(file.clone(), taker.schema, &options)? {
+                    taker.take(&mut figures, &batch?)?;
+                }
+            }
+        };
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        merged(taker, workers.into_iter().map(|worker| worker.join()))
+    })
+}
+
+fn merged(
+    taker: &Taker<'_>,
+    parts: impl Iterator<Item = std::thread::Result<Result<Figures, CodecError>>>,
+) -> Result<Figures, CodecError> {
+    let mut all = Figures::of(taker.schema);
+    for part in parts {
+        let panicked = |_| CodecError::Schema { column: String::new(), message: "its reader gave up".into() };
+        all.merge(&part.map_err(panicked)??)?;
+    }
+    Ok(all)
+}
+
+/// Shows every batch of a file to `take`, in order.
+///
+/// # Errors
+/// `Corrupt` when it cannot be decoded.
+pub(super) async fn scan<T: Send + 'static>(
+    store: &dyn Store,
+    key: &str,
+    (schema, format): (&Schema, TableFormat),
+    mut state: T,
+    mut take: impl FnMut(&mut T, RecordBatch) -> Result<(), CodecError> + Send + 'static,
+) -> Result<T, Failure> {
+    let object = format!("{}/{key}", store.describe());
+    let Opened { file, .. } = open(store, key).await?;
+    let _turn = DECODING.acquire().await;
+    let schema = schema.clone();
+    let work = move || {
+        let mut show = |batch: Result<RecordBatch, CodecError>| take(&mut state, batch?);
+        match format {
+            TableFormat::Avro => avro::Reader::new(At { file, at: 0 }, &schema)?.try_for_each(&mut show)?,
+            TableFormat::Parquet => parquet::Reader::new(file, &schema)?.try_for_each(&mut show)?,
+        }
+        Ok(state)
+    };
+    let done = tokio::task::spawn_blocking(work).await.map_err(|error| broken(&object, error.to_string()))?;
+    done.map_err(|error| corrupt(&object, &error))
 }
 
 /// The digests of an object's bytes.

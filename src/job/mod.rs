@@ -3,10 +3,16 @@
 pub mod backup;
 mod capture;
 mod context;
+pub mod diff;
 pub mod ingest;
-mod inspect;
+pub mod inspect;
 mod parallel;
+<<<<<<< HEAD
 pub mod pin;
+=======
+#[cfg(feature = "query")]
+pub mod query;
+>>>>>>> 78c4d37 (Proof: 256 buckets, rows that differ, SQL over stored files, emptied sources, a million mutations)
 pub mod recover;
 pub mod restore;
 pub mod retention;

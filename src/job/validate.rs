@@ -17,12 +17,19 @@ pub struct Validation {
     /// The backup whose recorded results were compared with.
     pub backup: Option<BackupName>,
     pub verdicts: Vec<Verdict>,
+    /// Whether the backup's files were asked instead of a dataset.
+    pub offline: bool,
 }
 
 impl Validation {
     /// Whether no critical check failed.
     pub fn passed(&self) -> bool {
         !self.verdicts.iter().any(|verdict| verdict.critical && verdict.state == State::Failed)
+    }
+
+    /// Whether every query was run.
+    pub fn complete(&self) -> bool {
+        !self.verdicts.iter().any(|verdict| verdict.state == State::NotRun)
     }
 }
 
@@ -41,7 +48,59 @@ pub async fn run(context: &Context, dataset: &DatasetId, backup: Option<&Manifes
         verdicts.push(compare::judge(query, recorded, &result));
         context.observer.progress("validate", i + 1, context.queries.len(), &query.name);
     }
-    Ok(Validation { dataset: dataset.clone(), backup: backup.map(|backup| backup.name.clone()), verdicts })
+    let backup = backup.map(|backup| backup.name.clone());
+    Ok(Validation { dataset: dataset.clone(), backup, verdicts, offline: false })
+}
+
+/// Runs the queries over a backup's files, with nothing restored, against what the backup recorded. What the embedded
+/// engine cannot run is told, and has not passed.
+///
+/// # Errors
+/// When the files cannot be read.
+#[cfg(feature = "query")]
+pub async fn offline(context: &Context, entry: &crate::catalog::Entry) -> Result<Validation, JobError> {
+    let dataset = super::query::dataset(entry)?;
+    let mut verdicts = Vec::new();
+    for (i, query) in context.queries.iter().enumerate() {
+        let sql = queries::on_dataset(&query.sql, &dataset);
+        let recorded = entry.manifest.validation.iter().find(|recorded| recorded.name == query.name);
+        let answered = async {
+            let rows = super::query::run(entry, &sql).await?;
+            Ok::<_, JobError>(super::query::collect(&query.name, rows).await?)
+        };
+        verdicts.push(match answered.await {
+            Ok((mut result, floats)) => {
+                if let Some(recorded) = recorded {
+                    settle_floats(&mut result, &floats, recorded);
+                }
+                compare::judge(query, recorded, &result)
+            }
+            Err(JobError::Failure(Failure::Invalid { message, .. })) => compare::not_run(query, message),
+            Err(JobError::Failure(Failure::NotFound { object, message })) => {
+                compare::not_run(query, format!("{object}: {message}"))
+            }
+            Err(error) => return Err(error),
+        });
+        context.observer.progress("validate", i + 1, context.queries.len(), &query.name);
+    }
+    let backup = Some(entry.manifest.name.clone());
+    Ok(Validation { dataset, backup, verdicts, offline: true })
+}
+
+/// Another engine adds FLOAT64s in another order and prints them otherwise: what is as close as that is the same.
+#[cfg(feature = "query")]
+fn settle_floats(result: &mut QueryResult, floats: &[bool], recorded: &QueryResult) {
+    const ROUNDING: f64 = 1e-9;
+    for (row, before) in result.rows.iter_mut().zip(&recorded.rows) {
+        for ((cell, before), _) in row.iter_mut().zip(before).zip(floats).filter(|(_, float)| **float) {
+            let number = |value: &Value| value.as_str().and_then(|text| text.parse::<f64>().ok());
+            if let (Some(a), Some(b)) = (number(before), number(cell))
+                && (a == b || (a - b).abs() <= ROUNDING * a.abs())
+            {
+                *cell = before.clone();
+            }
+        }
+    }
 }
 
 pub(super) async fn run_query(

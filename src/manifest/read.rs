@@ -77,6 +77,7 @@ mod tests {
             timings: vec![],
             previous: None,
             notes: vec![],
+            attention: vec![],
         }
     }
 

@@ -35,6 +35,9 @@ pub struct Manifest {
     pub previous: Option<Previous>,
     /// What a person should know: formats chosen, things taken as definitions only.
     pub notes: Vec<String>,
+    /// What somebody must look at: a source that was full in the last backup and is empty in this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attention: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

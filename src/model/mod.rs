@@ -1,6 +1,7 @@
 //! The field's words as types. Knows nothing of files, clocks, networks or configuration.
 
 mod backup_name;
+mod buckets;
 mod digest;
 mod failure;
 mod names;
@@ -12,6 +13,7 @@ mod secret;
 mod totals;
 
 pub use backup_name::{BackupName, TierName};
+pub use buckets::{Bucket, Buckets};
 pub use digest::{Digests, crc32c_from_base64, crc32c_to_base64};
 pub use failure::Failure;
 pub use names::{DatasetId, InvalidName, TableId};

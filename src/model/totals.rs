@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Buckets;
+
 /// The figures of a table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Totals {
@@ -12,13 +14,16 @@ pub struct Totals {
 }
 
 /// An order-independent fingerprint of rows: each row hashed by FARM_FINGERPRINT, the hashes combined.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
     #[serde(with = "as_text")]
     pub xor: i64,
     /// The exact sum: a row that is there twice vanishes from the xor, not from the sum.
     #[serde(with = "as_text")]
     pub sum: i128,
+    /// Where two tables differ; absent in manifests of before they were taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buckets: Option<Buckets>,
 }
 
 /// A column's figures.
@@ -35,14 +40,30 @@ pub struct ColumnTotals {
     pub min: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<String>,
+    /// Of a DATE column: how many different days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distinct_dates: Option<u64>,
 }
 
 /// The relative difference that sums of FLOAT64 may have: they depend on the order of the additions.
 const FLOAT_SUM_TOLERANCE: f64 = 1e-9;
 
 impl Totals {
-    /// The first thing in which the figures of `other` differ, with both values; `None` when they are the same.
+    /// The first thing in which the figures of `other` differ, with both values, and the buckets in which its rows do;
+    /// `None` when they are the same.
     pub fn difference(&self, other: &Self) -> Option<String> {
+        let difference = self.first_difference(other)?;
+        let buckets = self.differing_buckets(other).unwrap_or_default();
+        Some(if buckets.is_empty() { difference } else { format!("{difference} ({})", name_buckets(&buckets)) })
+    }
+
+    /// The buckets in which the rows differ; `None` when one side has none.
+    pub fn differing_buckets(&self, other: &Self) -> Option<Vec<u8>> {
+        let buckets = |totals: &Self| totals.fingerprint.as_ref().and_then(|fingerprint| fingerprint.buckets.clone());
+        Some(buckets(self)?.differing(&buckets(other)?))
+    }
+
+    fn first_difference(&self, other: &Self) -> Option<String> {
         if self.row_count != other.row_count {
             return Some(format!("{} rows, expected {}", other.row_count, self.row_count));
         }
@@ -55,7 +76,11 @@ impl Totals {
             }
         }
         match (&self.fingerprint, &other.fingerprint) {
-            (Some(a), Some(b)) if a != b => Some("the fingerprint of the rows is another one".into()),
+            (Some(a), Some(b)) => {
+                let buckets = a.buckets.as_ref().zip(b.buckets.as_ref()).is_some_and(|(a, b)| a != b);
+                (a.xor != b.xor || a.sum != b.sum || buckets)
+                    .then(|| "the fingerprint of the rows is another one".to_string())
+            }
             _ => None,
         }
     }
@@ -77,8 +102,22 @@ impl ColumnTotals {
                 return Some(format!("its {what} is {}, expected {}", text(b), text(a)));
             }
         }
-        None
+        match (self.distinct_dates, other.distinct_dates) {
+            (Some(a), Some(b)) if a != b => Some(format!("{b} different days, expected {a}")),
+            _ => None,
+        }
     }
+}
+
+/// Buckets for people: the first few by number.
+fn name_buckets(buckets: &[u8]) -> String {
+    const SHOWN: usize = 12;
+    let mut names: Vec<String> = buckets.iter().take(SHOWN).map(u8::to_string).collect();
+    if buckets.len() > SHOWN {
+        names.push(format!("and {} more", buckets.len() - SHOWN));
+    }
+    let word = if buckets.len() == 1 { "bucket" } else { "buckets" };
+    format!("{word} {} of {}", names.join(", "), Buckets::COUNT)
 }
 
 fn close(a: Option<&str>, b: Option<&str>, tolerance: f64) -> bool {
@@ -120,10 +159,11 @@ mod tests {
             sum: sum.map(String::from),
             min: Some("1".into()),
             max: Some("9".into()),
+            distinct_dates: None,
         };
         Totals {
             row_count: 3,
-            fingerprint: Some(Fingerprint { xor: i64::MIN, sum: i128::MAX }),
+            fingerprint: Some(Fingerprint { xor: i64::MIN, sum: i128::MAX, buckets: None }),
             columns: vec![column("cost", "NUMERIC", Some("10.01")), column("f", "FLOAT64", Some("0.3"))],
         }
     }
@@ -140,7 +180,7 @@ mod tests {
             ("column f: its largest value is none, expected 9", |t| t.columns[1].max = None),
             ("column f is not there", |t| drop(t.columns.pop())),
             ("the fingerprint of the rows is another one", |t| {
-                t.fingerprint = Some(Fingerprint { xor: 0, sum: i128::MAX })
+                t.fingerprint = Some(Fingerprint { xor: 0, sum: i128::MAX, buckets: None })
             }),
         ];
         for (expected, change) in changes {
@@ -151,6 +191,28 @@ mod tests {
         let mut other = totals();
         other.columns[1].sum = Some("0.30000000000000004".into());
         assert_eq!(base.difference(&other), None, "sums of floats depend on the order");
+    }
+
+    #[test]
+    fn a_difference_names_the_buckets() {
+        use crate::model::Bucket;
+        let with = |filled: &[(u8, u64, i128)]| {
+            let buckets = filled.iter().map(|(at, row_count, sum)| (*at, Bucket { row_count: *row_count, sum: *sum }));
+            let sum = filled.iter().map(|(_, _, sum)| sum).sum();
+            Totals { fingerprint: Some(Fingerprint { xor: 1, sum, buckets: Some(Buckets::new(buckets)) }), ..totals() }
+        };
+        let base = with(&[(3, 2, 10), (200, 1, 20)]);
+        assert_eq!(base.difference(&base), None);
+        let expected = "the fingerprint of the rows is another one (buckets 3, 200 of 256)";
+        assert_eq!(base.difference(&with(&[(3, 2, 11), (200, 1, 19)])).as_deref(), Some(expected), "the same in all");
+        // A manifest of before buckets were taken still compares.
+        assert_eq!(base.differing_buckets(&totals()), None);
+        let old = Totals { fingerprint: Some(Fingerprint { xor: 1, sum: 30, buckets: None }), ..totals() };
+        assert_eq!((old.difference(&base), base.difference(&old)), (None, None));
+        let read: Totals = serde_json::from_str(&serde_json::to_string(&old).unwrap()).unwrap();
+        assert_eq!(read, old);
+        let read: Totals = serde_json::from_str(&serde_json::to_string(&base).unwrap()).unwrap();
+        assert_eq!(read, base);
     }
 
     #[test]

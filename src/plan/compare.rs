@@ -24,6 +24,8 @@ pub enum State {
     Failed,
     /// Nothing was recorded to hold it against.
     NotCompared,
+    /// The query could not be run here: neither passed nor failed.
+    NotRun,
 }
 
 const FINDINGS: usize = 10;
@@ -33,7 +35,10 @@ pub fn judge(query: &ValidationQuery, recorded: Option<&QueryResult>, result: &Q
     let (state, findings) = match query.expect {
         Expectation::NoRows if result.rows.is_empty() => (State::Passed, vec![]),
         Expectation::NoRows => {
-            (State::Failed, result.rows.iter().map(|row| format!("found {}", line(&result.columns, row))).collect())
+            let found = result.rows.iter().map(|row| format!("found {}", line(&result.columns, row)));
+            let before = recorded.filter(|recorded| recorded.rows == result.rows);
+            let before = before.map(|_| "the same was found when the backup was taken".to_string());
+            (State::Failed, before.into_iter().chain(found).collect())
         }
         Expectation::AtLeastRows(count) if result.rows.len() as u64 >= count => (State::Passed, vec![]),
         Expectation::AtLeastRows(count) => {
@@ -53,6 +58,12 @@ pub fn judge(query: &ValidationQuery, recorded: Option<&QueryResult>, result: &Q
         findings.push(format!("and {hidden} more"));
     }
     Verdict { name: query.name.clone(), title: query.title.clone(), state, critical: query.critical, findings }
+}
+
+/// The verdict on a query that could not be run.
+pub fn not_run(query: &ValidationQuery, why: String) -> Verdict {
+    let (name, title) = (query.name.clone(), query.title.clone());
+    Verdict { name, title, state: State::NotRun, critical: query.critical, findings: vec![why] }
 }
 
 fn line(columns: &[String], row: &[Value]) -> String {

@@ -4,6 +4,8 @@
 
 pub mod backup;
 pub mod compare;
+pub mod diff;
+pub mod emptied;
 pub mod facts;
 mod format;
 mod order;

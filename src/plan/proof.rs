@@ -4,7 +4,7 @@
 
 use crate::codec::value;
 use crate::model::schema::{Field, FieldType, Mode, Schema};
-use crate::model::{ColumnTotals, Fingerprint, TableId, Totals};
+use crate::model::{Buckets, ColumnTotals, Fingerprint, TableId, Totals};
 
 /// The columns that take part in the fingerprint, by their place; `None` when there is none.
 ///
@@ -36,45 +36,99 @@ pub fn figured(schema: &Schema) -> impl Iterator<Item = &Field> {
     schema.fields.iter().filter(|field| has_figures(field))
 }
 
-/// The query over `table`: columns `n, x, s`, then for the i-th figured column `nulls_i, min_i, max_i` and, for numbers,
-/// `sum_i`.
+/// A row as the fingerprint sees it: TO_JSON_STRING of what has a canonical form, with the table's alias `t`.
+pub fn row_sql(schema: &Schema) -> Option<String> {
+    let columns = fingerprinted(schema)?;
+    if columns.len() == schema.fields.len() {
+        return Some("TO_JSON_STRING(t)".into());
+    }
+    let kept: Vec<String> = columns.iter().map(|i| format!("t.{}", quoted(&schema.fields[*i].name))).collect();
+    Some(format!("TO_JSON_STRING(STRUCT({}))", kept.join(", ")))
+}
+
+/// The query over `table`: columns `n, x, s, buckets`, then for the i-th figured column `nulls_i, min_i, max_i`, for
+/// numbers `sum_i`, for dates `dates_i`.
+///
+/// Rows are combined by bucket, then the 256 buckets into one row, so that one scan gives both.
 pub fn sql(table: &TableId, schema: &Schema) -> String {
-    let row = match fingerprinted(schema) {
-        Some(columns) if columns.len() == schema.fields.len() => "TO_JSON_STRING(t)".to_string(),
-        Some(columns) => {
-            let kept: Vec<String> = columns.iter().map(|i| format!("t.{}", quoted(&schema.fields[*i].name))).collect();
-            format!("TO_JSON_STRING(STRUCT({}))", kept.join(", "))
-        }
-        None => "''".to_string(),
-    };
-    let mut inner = vec![format!("FARM_FINGERPRINT({row}) AS h")];
-    let mut outer = vec![
+    let row = row_sql(schema).unwrap_or_else(|| "''".into());
+    let mut rows = vec![format!("FARM_FINGERPRINT({row}) AS h")];
+    let mut parts = vec![
+        "h & 255 AS b".to_string(),
         "COUNT(*) AS n".to_string(),
         "BIT_XOR(h) AS x".to_string(),
-        "CAST(SUM(CAST(h AS BIGNUMERIC)) AS STRING) AS s".to_string(),
+        "SUM(CAST(h AS BIGNUMERIC)) AS s".to_string(),
+    ];
+    let mut whole = vec![
+        "IFNULL(SUM(n), 0) AS n".to_string(),
+        "BIT_XOR(x) AS x".to_string(),
+        "CAST(SUM(s) AS STRING) AS s".to_string(),
+        "STRING_AGG(CONCAT(CAST(b AS STRING), ':', CAST(n AS STRING), ':', CAST(s AS STRING)), ' ' ORDER BY b) AS buckets"
+            .to_string(),
     ];
     for (i, field) in figured(schema).enumerate() {
-        inner.push(format!("t.{} AS c{i}", quoted(&field.name)));
-        outer.push(format!("COUNTIF(c{i} IS NULL) AS nulls_{i}"));
-        for end in ["MIN", "MAX"] {
+        let column = quoted(&field.name);
+        rows.push(format!("t.{column} AS c{i}"));
+        parts.push(format!("COUNTIF(c{i} IS NULL) AS nulls_{i}"));
+        whole.push(format!("IFNULL(SUM(nulls_{i}), 0) AS nulls_{i}"));
+        for end in ["min", "max"] {
+            let function = end.to_uppercase();
+            // NaN is neither least nor greatest.
+            let value = match field.kind {
+                FieldType::Float64 => format!("IF(IS_NAN(c{i}), NULL, c{i})"),
+                _ => format!("c{i}"),
+            };
+            parts.push(format!("{function}({value}) AS {end}_{i}"));
             let value = match field.kind {
                 // Whole microseconds: the text of an instant depends on the session's time zone.
-                FieldType::Timestamp => format!("UNIX_MICROS({end}(c{i}))"),
-                // NaN is neither least nor greatest.
-                FieldType::Float64 => format!("{end}(IF(IS_NAN(c{i}), NULL, c{i}))"),
-                _ => format!("{end}(c{i})"),
+                FieldType::Timestamp => format!("UNIX_MICROS({function}({end}_{i}))"),
+                _ => format!("{function}({end}_{i})"),
             };
-            outer.push(format!("CAST({value} AS STRING) AS {}_{i}", end.to_lowercase()));
+            whole.push(format!("CAST({value} AS STRING) AS {end}_{i}"));
         }
-        match field.kind {
-            FieldType::Int64 | FieldType::Numeric | FieldType::BigNumeric => {
-                outer.push(format!("CAST(SUM(CAST(c{i} AS BIGNUMERIC)) AS STRING) AS sum_{i}"));
+        let summed = match field.kind {
+            FieldType::Int64 | FieldType::Numeric | FieldType::BigNumeric => format!("CAST(c{i} AS BIGNUMERIC)"),
+            FieldType::Float64 => format!("c{i}"),
+            FieldType::Date => {
+                // Distinct days do not add up over buckets. BigQuery bills a column once, however often a query reads it.
+                whole.push(format!("(SELECT COUNT(DISTINCT d.{column}) FROM {} AS d) AS dates_{i}", table.sql()));
+                continue;
             }
-            FieldType::Float64 => outer.push(format!("CAST(SUM(c{i}) AS STRING) AS sum_{i}")),
-            _ => {}
-        }
+            _ => continue,
+        };
+        parts.push(format!("SUM({summed}) AS sum_{i}"));
+        whole.push(format!("CAST(SUM(sum_{i}) AS STRING) AS sum_{i}"));
     }
-    format!("SELECT {} FROM (SELECT {} FROM {} AS t)", outer.join(", "), inner.join(", "), table.sql())
+    format!(
+        "SELECT {} FROM (SELECT {} FROM (SELECT {} FROM {} AS t) GROUP BY b)",
+        whole.join(", "),
+        parts.join(", "),
+        rows.join(", "),
+        table.sql()
+    )
+}
+
+/// The query for how often each hash of some buckets is there: columns `h, n`.
+pub fn hashes_sql(table: &TableId, schema: &Schema, buckets: &[u8]) -> String {
+    let row = row_sql(schema).unwrap_or_else(|| "''".into());
+    let buckets: Vec<String> = buckets.iter().map(u8::to_string).collect();
+    format!(
+        "SELECT h, COUNT(*) AS n FROM (SELECT FARM_FINGERPRINT({row}) AS h FROM {} AS t) WHERE (h & 255) IN ({}) GROUP BY h",
+        table.sql(),
+        buckets.join(", ")
+    )
+}
+
+/// The query for the rows of some hashes: columns `h, j`.
+pub fn rows_sql(table: &TableId, schema: &Schema, hashes: &[i64]) -> String {
+    let row = row_sql(schema).unwrap_or_else(|| "''".into());
+    let hashes: Vec<String> = hashes.iter().map(i64::to_string).collect();
+    format!(
+        "SELECT h, ANY_VALUE(j) AS j FROM (SELECT j, FARM_FINGERPRINT(j) AS h FROM (SELECT {row} AS j FROM {} AS t)) \
+         WHERE h IN ({}) GROUP BY h",
+        table.sql(),
+        hashes.join(", ")
+    )
 }
 
 /// Reads the query's one row; `cell` answers its cells by column.
@@ -91,7 +145,14 @@ pub fn read(schema: &Schema, cell: &dyn Fn(&str) -> Option<String>) -> Result<To
     };
     let fingerprint = match fingerprinted(schema) {
         Some(_) => {
-            Some(Fingerprint { xor: i64::try_from(whole("x")?).map_err(|_| "x".to_string())?, sum: whole("s")? })
+            let buckets = Buckets::parse(&cell("buckets").unwrap_or_default()).map_err(|_| "buckets".to_string())?;
+            let all = (0..=u8::MAX).map(|at| buckets.get(at));
+            let (rows, sum) = all.fold((0, 0), |(rows, sum), one| (rows + one.row_count, sum + one.sum));
+            if rows != row_count || sum != whole("s")? {
+                return Err("buckets".into());
+            }
+            let xor = i64::try_from(whole("x")?).map_err(|_| "x".to_string())?;
+            Some(Fingerprint { xor, sum, buckets: Some(buckets) })
         }
         None => None,
     };
@@ -115,6 +176,10 @@ pub fn read(schema: &Schema, cell: &dyn Fn(&str) -> Option<String>) -> Result<To
             sum: cell(&format!("sum_{i}")).filter(|_| has_sum),
             min: end("min", i, field)?,
             max: end("max", i, field)?,
+            distinct_dates: match field.kind {
+                FieldType::Date => Some(number(&format!("dates_{i}"))?),
+                _ => None,
+            },
         });
     }
     Ok(Totals { row_count, fingerprint, columns })
@@ -150,7 +215,30 @@ mod tests {
         let schema = Schema::new(vec![Field::required("id", FieldType::Int64)]);
         let cell = |name: &str| matches!(name, "n" | "nulls_0").then(|| "0".to_string());
         let totals = read(&schema, &cell).unwrap();
-        assert_eq!(totals.fingerprint, Some(Fingerprint { xor: 0, sum: 0 }));
+        let none = Fingerprint { xor: 0, sum: 0, buckets: Some(Buckets::empty()) };
+        assert_eq!(totals.fingerprint, Some(none));
         assert_eq!(read(&schema, &|_| None), Err("n".into()));
+    }
+
+    #[test]
+    fn buckets_must_add_up() {
+        let schema = Schema::new(vec![Field::required("id", FieldType::String)]);
+        let cell = |buckets: &'static str| {
+            move |name: &str| {
+                let text = match name {
+                    "n" => "3",
+                    "x" => "1",
+                    "s" => "-5",
+                    "buckets" => buckets,
+                    _ => return None,
+                };
+                Some(text.to_string())
+            }
+        };
+        let totals = read(&schema, &cell("0:1:-9 255:2:4")).unwrap();
+        assert_eq!(totals.fingerprint.unwrap().buckets.unwrap().get(255).row_count, 2);
+        for wrong in ["0:1:-9", "0:1:-9 255:2:5", "0:1:-9 256:2:4", ""] {
+            assert_eq!(read(&schema, &cell(wrong)), Err("buckets".into()), "{wrong}");
+        }
     }
 }

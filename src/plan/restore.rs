@@ -427,6 +427,7 @@ mod tests {
             timings: vec![],
             previous: None,
             notes: vec![],
+            attention: vec![],
         }
     }
 

@@ -23,7 +23,7 @@ pub fn plan(plan: &BackupPlan) -> String {
     }
     out.push_str(&format!("2. wait until nothing writes, for {} at most\n", plan.drain_timeout));
     out.push_str("3. snapshot every table at one instant\n4. resume ingestion\n5. export\n");
-    let mut billed = 0;
+    let (mut billed, mut scanned) = (0, 0);
     for source in &plan.sources {
         match source {
             SourcePlan::BigQuery(source) => {
@@ -48,8 +48,9 @@ pub fn plan(plan: &BackupPlan) -> String {
                     }
                     if plan.proof {
                         billed += plan.logical_bytes;
+                        scanned += 1;
                     } else {
-                        remarks.push("no fingerprint".into());
+                        remarks.push("no fingerprint (the source's setting)".into());
                     }
                     table.row([
                         plan.table.table().to_string(),
@@ -76,7 +77,14 @@ pub fn plan(plan: &BackupPlan) -> String {
             }
         }
     }
-    out.push_str(&format!("\nBigQuery bills a scan of {} for fingerprints and figures.\n", bytes(billed)));
+    out.push_str(&format!(
+        "\nFingerprints and figures: BigQuery bills one scan of {}, about {} (the tables' numBytes; at least 10 MB a table).\n",
+        match scanned {
+            1 => "1 table".to_string(),
+            count => format!("{count} tables"),
+        },
+        bytes(billed)
+    ));
     for note in &plan.notes {
         out.push_str(&format!("note: {note}\n"));
     }
@@ -150,6 +158,9 @@ pub fn manifest(manifest: &Manifest) -> String {
     for note in &manifest.notes {
         out.push_str(&format!("note: {note}\n"));
     }
+    for attention in &manifest.attention {
+        out.push_str(&format!("ATTENTION: {attention}\n"));
+    }
     out
 }
 
@@ -169,6 +180,7 @@ fn figures(tables: &[TableRecord], out: &mut String) {
         ("smallest", Align::Right),
         ("largest", Align::Right),
         ("nulls", Align::Right),
+        ("days", Align::Right),
     ];
     let mut table = Table::new(&columns);
     let mut any = false;
@@ -183,6 +195,7 @@ fn figures(tables: &[TableRecord], out: &mut String) {
                 text(&column.min),
                 text(&column.max),
                 thousands(column.null_count),
+                column.distinct_dates.map_or(String::new(), thousands),
             ]);
         }
     }

@@ -92,6 +92,14 @@ pub trait Store: Send + Sync {
     /// `NotFound`; within the stream `Corrupt` when the bytes do not have the checksum that the store keeps.
     async fn read(&self, key: &str) -> Result<ByteStream, Failure>;
 
+    /// The object as a file, where the store is a directory; `None` elsewhere. A replacement meanwhile does not mix into it.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    async fn open_file(&self, _key: &str) -> Result<Option<std::fs::File>, Failure> {
+        Ok(None)
+    }
+
     /// Creates the object from a stream, in bounded memory. An error in the stream leaves no object.
     ///
     /// # Errors

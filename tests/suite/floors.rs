@@ -20,6 +20,7 @@ const FLOORS: &[(&str, u8, bool)] = &[
     ("source", 5, false),
     ("ingestion", 5, false),
     ("catalog", 5, false),
+    ("query", 5, false),
     ("job", 6, false),
     ("app", 7, false),
     ("cli", 8, false),

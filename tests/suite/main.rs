@@ -6,6 +6,7 @@ mod floors;
 mod google;
 mod google_faults;
 mod main_job;
+mod proof;
 mod proxy;
 mod retention;
 mod sandbox;

@@ -4,9 +4,11 @@
 //! no digit is lost; writing makes BigQuery's form: bare repeated fields, decimals as fixed bytes, times in microseconds.
 
 mod int96;
+mod parts;
 mod read;
 mod write;
 
+pub use parts::{Footer, Parts};
 pub use read::{Inference, ReadOptions, Reader, infer_schema, row_count};
 pub use write::{Compression, Writer, WriterOptions};
 

@@ -13,6 +13,7 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 
 use super::int96::Nanos;
+use super::parts::mask;
 use super::{FORMAT, broken};
 use crate::codec::CodecError;
 use crate::codec::arrow_schema::{arrow_schema, bigquery_schema};
@@ -26,13 +27,15 @@ pub struct ReadOptions {
     pub batch_rows: usize,
     /// ... and about so many bytes, by the row groups' average.
     pub batch_bytes: usize,
-    /// Pass over columns that the table does not have, instead of failing.
+    /// Pass over columns that the table does not have (they are not even read), instead of failing.
     pub ignore_unknown: bool,
+    /// Only these row groups; `None`: all.
+    pub row_groups: Option<Vec<usize>>,
 }
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        Self { batch_rows: 8192, batch_bytes: 16 << 20, ignore_unknown: false }
+        Self { batch_rows: 8192, batch_bytes: 16 << 20, ignore_unknown: false, row_groups: None }
     }
 }
 
@@ -103,7 +106,16 @@ impl Reader {
         check_counts(&metadata)?;
         let batch_rows = batch_rows(&metadata, wanted);
         let open = |metadata: ArrowReaderMetadata| {
-            ParquetRecordBatchReaderBuilder::new_with_metadata(input.clone(), metadata).with_batch_size(batch_rows)
+            let mask = wanted.ignore_unknown.then(|| mask(&metadata, table));
+            let mut builder =
+                ParquetRecordBatchReaderBuilder::new_with_metadata(input.clone(), metadata).with_batch_size(batch_rows);
+            if let Some(mask) = mask {
+                builder = builder.with_projection(mask);
+            }
+            match &wanted.row_groups {
+                Some(groups) => builder.with_row_groups(groups.clone()),
+                None => builder,
+            }
         };
         let (inner, nanos) = guarded(|| {
             let (metadata, nanos) = Nanos::beside(&metadata, open)?;
@@ -150,7 +162,7 @@ impl Iterator for Reader {
 }
 
 /// The file's own types decide, not an Arrow schema that some writer has put beside them.
-fn options() -> ArrowReaderOptions {
+pub(super) fn options() -> ArrowReaderOptions {
     ArrowReaderOptions::new().with_skip_arrow_metadata(true)
 }
 
@@ -198,7 +210,7 @@ fn as_loaded(field: &mut Field, how: &Inference) {
 }
 
 /// The parquet crate promises errors for malformed files; where it panics all the same, that is an error here too.
-fn guarded<T>(work: impl FnOnce() -> Result<T, CodecError>) -> Result<T, CodecError> {
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, CodecError>) -> Result<T, CodecError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         let message = "the file is malformed in a way that its reader does not handle".to_owned();
         Err(CodecError::Malformed { format: FORMAT, offset: 0, message })

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
@@ -87,6 +87,8 @@ pub async fn through(
     };
     let name = said.name.unwrap_or(derived);
     let mutating = said.mutating.unwrap_or_else(|| log::is_mutating(&method, &name));
+    let length = header(response.headers(), "content-length").and_then(|text| text.parse().ok());
+    let response_bytes = length.or_else(|| response.body().size_hint().exact());
     sandbox.log.append(Entry {
         seq: 0,
         time,
@@ -94,6 +96,7 @@ pub async fn through(
         status: response.status().as_u16(),
         duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         mutating,
+        response_bytes,
         body,
         name,
         method,

@@ -38,6 +38,9 @@ pub struct Entry {
     pub duration_ms: u64,
     /// Whether a request of this kind may change something, whatever its status was.
     pub mutating: bool,
+    /// Bytes of the answer's body, when its length was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -363,6 +366,7 @@ mod tests {
             status: 200,
             duration_ms: 0,
             mutating: false,
+            response_bytes: None,
             user_agent: None,
             body: None,
         };
