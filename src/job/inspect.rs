@@ -257,7 +257,8 @@ fn figures(file: Shared, schema: &Schema, format: TableFormat) -> Result<Figures
         TableFormat::Avro => by_batch(avro::Reader::new(At { file, at: 0 }, schema)?, &taker, threads),
         TableFormat::Parquet => {
             let groups = parquet::Footer::read(&file)?.row_groups()?.len();
-            if groups < threads * 2 {
+            // Few large groups would leave threads idle at the end.
+            if groups < threads * 8 {
                 return by_batch(parquet::Reader::new(file, schema)?, &taker, threads);
             }
             by_row_group(&file, groups, &taker, threads)

@@ -7,12 +7,9 @@ pub mod diff;
 pub mod ingest;
 pub mod inspect;
 mod parallel;
-<<<<<<< HEAD
 pub mod pin;
-=======
 #[cfg(feature = "query")]
 pub mod query;
->>>>>>> 78c4d37 (Proof: 256 buckets, rows that differ, SQL over stored files, emptied sources, a million mutations)
 pub mod recover;
 pub mod restore;
 pub mod retention;

@@ -32,7 +32,7 @@ const FINDINGS: usize = 10;
 
 /// Holds a query's result against its expectation. `recorded` is the result at the cut, if there is one.
 pub fn judge(query: &ValidationQuery, recorded: Option<&QueryResult>, result: &QueryResult) -> Verdict {
-    let (state, findings) = match query.expect {
+    let (state, findings) = match &query.expect {
         Expectation::NoRows if result.rows.is_empty() => (State::Passed, vec![]),
         Expectation::NoRows => {
             let found = result.rows.iter().map(|row| format!("found {}", line(&result.columns, row)));
@@ -40,9 +40,20 @@ pub fn judge(query: &ValidationQuery, recorded: Option<&QueryResult>, result: &Q
             let before = before.map(|_| "the same was found when the backup was taken".to_string());
             (State::Failed, before.into_iter().chain(found).collect())
         }
-        Expectation::AtLeastRows(count) if result.rows.len() as u64 >= count => (State::Passed, vec![]),
+        Expectation::AtLeastRows(count) if result.rows.len() as u64 >= *count => (State::Passed, vec![]),
         Expectation::AtLeastRows(count) => {
             (State::Failed, vec![format!("{} rows, at least {count} are expected", result.rows.len())])
+        }
+        Expectation::Values(values) => {
+            let cells = values.iter().cloned().map(Value::String).collect();
+            let known = QueryResult { name: query.name.clone(), columns: result.columns.clone(), rows: vec![cells] };
+            let mut findings = differences(&known, result, query.tolerance);
+            if values.len() != result.columns.len() {
+                findings = vec![format!("{} columns, {} values are expected", result.columns.len(), values.len())];
+            }
+            let findings: Vec<String> =
+                findings.into_iter().map(|finding| finding.replace("recorded w", "expected w")).collect();
+            (if findings.is_empty() { State::Passed } else { State::Failed }, findings)
         }
         Expectation::Recorded => match recorded {
             None => (State::NotCompared, vec!["no result was recorded in a backup".into()]),
@@ -232,6 +243,23 @@ mod tests {
             judge(&query, None, &result(vec![vec![json!("a"), json!("b")]])).findings,
             ["found month=a, cost=b"]
         );
+    }
+
+    #[test]
+    fn known_values_are_held_against_one_row() {
+        let query = |header: &str| queries::parse("q.sql", &format!("{header}\nselect 1")).unwrap();
+        let total = result(vec![vec![json!("2026-01"), json!("100.5")]]);
+        let exact = query("-- expect: values 2026-01, 100.5");
+        assert_eq!(judge(&exact, None, &total).state, State::Passed);
+        let other = query("-- expect: values 2026-01, 100.0");
+        let verdict = judge(&other, None, &total);
+        assert_eq!(verdict.findings, ["row 1 (2026-01), cost: 100.5, expected was 100.0"]);
+        assert_eq!(
+            judge(&query("-- expect: values 2026-01, 100\n-- tolerance: 0.01"), None, &total).state,
+            State::Passed
+        );
+        assert_eq!(judge(&query("-- expect: values 1"), None, &total).findings, ["2 columns, 1 values are expected"]);
+        assert_eq!(judge(&exact, None, &result(vec![])).state, State::Failed);
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub struct ValidationQuery {
 }
 
 /// What a query's result is held against.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Expectation {
     /// The result recorded at the cut.
@@ -27,6 +27,8 @@ pub enum Expectation {
     /// Rows are findings: there must be none.
     NoRows,
     AtLeastRows(u64),
+    /// One row with these cells, such as totals that somebody has signed.
+    Values(Vec<String>),
 }
 
 /// A query file whose header cannot be used.
@@ -65,7 +67,7 @@ pub fn parse(file: &str, text: &str) -> Result<ValidationQuery, QueryError> {
             "expect" => {
                 expected = true;
                 query.expect = expectation(value).ok_or_else(|| {
-                    wrong(format!("'{value}' is no expectation; hint: recorded, no_rows, or rows >= N"))
+                    wrong(format!("'{value}' is no expectation; hint: recorded, no_rows, rows >= N, or values A, B"))
                 })?;
             }
             "tolerance" => {
@@ -85,7 +87,8 @@ pub fn parse(file: &str, text: &str) -> Result<ValidationQuery, QueryError> {
     }
     if !expected {
         return Err(wrong(
-            "has no '-- expect:' line; hint: an expectation is never assumed: recorded, no_rows, or rows >= N".into(),
+            "has no '-- expect:' line; hint: an expectation is never assumed: recorded, no_rows, rows >= N, or values A, B"
+                .into(),
         ));
     }
     Ok(query)
@@ -95,6 +98,11 @@ fn expectation(text: &str) -> Option<Expectation> {
     match text {
         "recorded" => Some(Expectation::Recorded),
         "no_rows" => Some(Expectation::NoRows),
+        _ if text.starts_with("values ") => {
+            let values: Vec<String> =
+                text["values ".len()..].split(',').map(|value| value.trim().to_string()).collect();
+            values.iter().all(|value| !value.is_empty()).then_some(Expectation::Values(values))
+        }
         _ => {
             let count = text.strip_prefix("rows")?.trim().strip_prefix(">=")?.trim();
             Some(Expectation::AtLeastRows(count.parse().ok()?))
@@ -199,11 +207,18 @@ mod tests {
         let text = "-- name: cost_totals\n-- title: Cost by month\n-- expect: recorded\n-- tolerance: 0.02\n-- critical: no\nSELECT 1;\n";
         let query = parse("x/cost.sql", text).unwrap();
         assert_eq!(
-            (query.name.as_str(), query.expect, query.tolerance, query.critical),
+            (query.name.as_str(), query.expect.clone(), query.tolerance, query.critical),
             ("cost_totals", Expectation::Recorded, 0.02, false)
         );
         assert_eq!(parse("a.sql", "-- expect: rows >= 3\nselect 1").unwrap().expect, Expectation::AtLeastRows(3));
-        for text in ["select 1", "-- expect: maybe\nselect 1", "-- expect: recorded\n-- tolerance: lots\nselect 1"] {
+        let values = parse("a.sql", "-- expect: values 12.50, 2026-01-01\nselect 1").unwrap().expect;
+        assert_eq!(values, Expectation::Values(vec!["12.50".into(), "2026-01-01".into()]));
+        for text in [
+            "select 1",
+            "-- expect: values 1,,2\nselect 1",
+            "-- expect: maybe\nselect 1",
+            "-- expect: recorded\n-- tolerance: lots\nselect 1",
+        ] {
             assert!(parse("a.sql", text).is_err(), "{text}");
         }
     }

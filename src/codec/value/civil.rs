@@ -3,7 +3,7 @@
 //! The spellings are those of https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types and of loads from
 //! CSV and JSON. Years 1 to 9999, microseconds.
 
-use super::InvalidValue;
+use super::{InvalidValue, PAIRS};
 
 /// Days of 0001-01-01 and 9999-12-31 since 1970-01-01.
 pub const DATE_MIN: i32 = -719_162;
@@ -127,16 +127,13 @@ pub fn parse_timestamp_zoned(text: &str, zones: Zones<'_>) -> Result<i64, Invali
 pub fn write_date(days: i32, out: &mut Vec<u8>) {
     let (year, month, day) = civil_from_days(days);
     if (0..=9999).contains(&year) {
-        let year = year as u32;
-        two(year / 100, out);
-        two(year % 100, out);
+        let year = year as usize;
+        let ([a, b], [c, d]) = (PAIRS[year / 100], PAIRS[year % 100]);
+        let ([e, f], [g, h]) = (PAIRS[month as usize], PAIRS[day as usize]);
+        out.extend_from_slice(&[a, b, c, d, b'-', e, f, b'-', g, h]);
     } else {
-        super::push_display(out, format_args!("{year:05}"));
+        super::push_display(out, format_args!("{year:05}-{month:02}-{day:02}"));
     }
-    out.push(b'-');
-    two(month, out);
-    out.push(b'-');
-    two(day, out);
 }
 
 /// Writes a TIME as `HH:MM:SS`, with a fraction of `fraction(micros)` digits.
@@ -146,16 +143,13 @@ pub fn write_time(micros: i64, grouped: bool, out: &mut Vec<u8>) {
     let micros = micros.rem_euclid(MICROS_PER_DAY);
     let seconds = (micros / MICROS_PER_SECOND) as u32;
     let fraction = (micros % MICROS_PER_SECOND) as u32;
-    two(seconds / 3600, out);
-    out.push(b':');
-    two(seconds / 60 % 60, out);
-    out.push(b':');
-    two(seconds % 60, out);
+    let ([a, b], [c, d]) = (pair(seconds / 3600), pair(seconds / 60 % 60));
+    let [e, f] = pair(seconds % 60);
+    out.extend_from_slice(&[a, b, b':', c, d, b':', e, f]);
     if fraction != 0 {
-        out.push(b'.');
-        two(fraction / 10_000, out);
-        two(fraction / 100 % 100, out);
-        two(fraction % 100, out);
+        let ([a, b], [c, d]) = (pair(fraction / 10_000), pair(fraction / 100 % 100));
+        let [e, f] = pair(fraction % 100);
+        out.extend_from_slice(&[b'.', a, b, c, d, e, f]);
         if grouped {
             if fraction.is_multiple_of(1000) {
                 out.truncate(out.len() - 3);
@@ -181,8 +175,8 @@ pub fn write_timestamp(micros: i64, out: &mut Vec<u8>) {
     out.extend_from_slice(b" UTC");
 }
 
-fn two(number: u32, out: &mut Vec<u8>) {
-    out.extend_from_slice(&[b'0' + (number / 10) as u8, b'0' + (number % 10) as u8]);
+fn pair(number: u32) -> [u8; 2] {
+    PAIRS[number as usize]
 }
 
 /// `±[H]H`, `±[H]H:MM`, `±HHMM`, also after `UTC` or `GMT`.

@@ -107,14 +107,24 @@ pub fn write_numeric(value: i128, out: &mut Vec<u8>) {
         out.push(b'-');
     }
     // Most values fit 64 bits, where division is many times faster.
-    let (whole, fraction) = match u64::try_from(magnitude) {
-        Ok(small) => (u128::from(small / ONE as u64), small % ONE as u64),
-        Err(_) => (magnitude / ONE, (magnitude % ONE) as u64),
+    let fraction = match u64::try_from(magnitude) {
+        Ok(small) => {
+            super::push_digits(small / ONE as u64, out);
+            (small % ONE as u64) as u32
+        }
+        Err(_) => {
+            super::push_display(out, magnitude / ONE);
+            (magnitude % ONE) as u32
+        }
     };
-    super::push_display(out, whole);
     if fraction != 0 {
-        out.push(b'.');
-        super::push_display(out, format_args!("{fraction:09}"));
+        let mut digits = *b".000000000";
+        let pairs = [fraction / 10_000_000, fraction / 100_000, fraction / 1_000, fraction / 10];
+        for (at, pair) in pairs.into_iter().enumerate() {
+            digits[1 + 2 * at..3 + 2 * at].copy_from_slice(&super::PAIRS[(pair % 100) as usize]);
+        }
+        digits[9] = b'0' + (fraction % 10) as u8;
+        out.extend_from_slice(&digits);
         trim_zeros(out);
     }
 }

@@ -15,6 +15,12 @@ pub fn write_json_string(text: &str, out: &mut Vec<u8>) {
     let mut copied = 0;
     let mut at = 0;
     while at < bytes.len() {
+        if let Some(eight) = bytes.get(at..at + 8)
+            && nothing_to_escape(eight)
+        {
+            at += 8;
+            continue;
+        }
         let byte = bytes[at];
         // Only 0xe2 starts U+2028 and U+2029 (e2 80 a8, e2 80 a9).
         if byte >= 0x20 && byte != b'"' && byte != b'\\' && byte != 0xe2 {
@@ -49,6 +55,19 @@ pub fn write_json_string(text: &str, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(&bytes[copied..]);
     out.push(b'"');
+}
+
+/// Looks at eight bytes at once; may say no where there is nothing, never yes where there is something.
+// https://graphics.stanford.edu/~seander/bithacks.html#ZeroInWord
+fn nothing_to_escape(eight: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(eight);
+    let word = u64::from_le_bytes(bytes);
+    let below = |word: u64, bound: u64| word.wrapping_sub(ONES * bound) & !word;
+    let equal = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    (below(word, 0x20) | equal(b'"') | equal(b'\\') | equal(0xe2)) & HIGH == 0
 }
 
 /// Copies JSON text without the white space between its tokens. Does not check it.
