@@ -16,6 +16,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::StreamExt;
+use futures::stream::Fuse;
 use tokio::sync::mpsc::Sender;
 
 use super::PARTITIONS;
@@ -170,7 +171,7 @@ impl FileReader<'_> {
 
     async fn avro(&self) -> Result<bool, Failure> {
         let stream = self.table.store.read(&self.file.key).await?;
-        let input = Blocking { runtime: tokio::runtime::Handle::current(), stream, chunk: Bytes::new() };
+        let input = Blocking { runtime: tokio::runtime::Handle::current(), stream: stream.fuse(), chunk: Bytes::new() };
         // Rows are counted by decoding them; one column is enough.
         let schema = match self.schema.fields.is_empty() {
             true => Schema::new(self.table.schema.fields.iter().take(1).cloned().collect()),
@@ -251,10 +252,10 @@ fn shaped(batch: RecordBatch, projected: &SchemaRef) -> Result<RecordBatch, Code
         .map_err(|error| CodecError::Schema { column: String::new(), message: error.to_string() })
 }
 
-/// A stream read by a thread that may block.
+/// A stream read by a thread that may block. Whoever reads may ask again after the end, a stream may not be asked.
 struct Blocking {
     runtime: tokio::runtime::Handle,
-    stream: ByteStream,
+    stream: Fuse<ByteStream>,
     chunk: Bytes,
 }
 

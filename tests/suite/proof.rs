@@ -151,6 +151,18 @@ fn a_backup_is_asked_without_restoring_it() {
         assert!(run.stderr.contains(says) && run.stdout.is_empty(), "{sql}: {run:?}");
     }
 
+    // Avro files, and views over them.
+    estate.strongroom(&["backup", "--tier", "daily"]).ok();
+    let avro = estate.json(&["list"])["backups"][0]["name"].as_str().unwrap().to_string();
+    for sql in [
+        "SELECT COUNT(*) AS c FROM fct_cost_daily",
+        "SELECT platform, SUM(cost_usd) AS s FROM fct_cost_daily GROUP BY platform ORDER BY platform",
+        "SELECT COUNT(*) AS c FROM vw_daily_totals",
+    ] {
+        let live = sql.replace("FROM ", &format!("FROM {DATASET}."));
+        assert_eq!(estate.json(&["query", &avro, sql])["rows"], json!(estate.query(&live)), "{sql}");
+    }
+
     // The validation queries over the files alone.
     let mark = estate.mark();
     let run = estate.strongroom(&["--json", "validate", "--offline"]);
@@ -168,7 +180,7 @@ fn a_backup_is_asked_without_restoring_it() {
 fn rows_that_differ_are_shown() {
     let estate = Estate::seeded();
     estate.query(&format!(
-        "CREATE TABLE {DATASET}.ledger (id INT64, at TIMESTAMP, cost NUMERIC, note STRING, PRIMARY KEY (id) NOT ENFORCED)"
+        "CREATE TABLE {DATASET}.ledger (id INT64, seen_at TIMESTAMP, cost NUMERIC, note STRING, PRIMARY KEY (id) NOT ENFORCED)"
     ));
     estate.query(&format!(
         "INSERT INTO {DATASET}.ledger SELECT n, TIMESTAMP_MICROS(n * 1000000), CAST(n AS NUMERIC) / 4, 'row' \
@@ -181,7 +193,7 @@ fn rows_that_differ_are_shown() {
 
     estate.query(&format!("UPDATE {DATASET}.ledger SET cost = cost + NUMERIC '0.000000001' WHERE id = 5"));
     estate.query(&format!(
-        "UPDATE {DATASET}.ledger SET at = TIMESTAMP_ADD(at, INTERVAL 1 MICROSECOND), note = 'new' WHERE id = 6"
+        "UPDATE {DATASET}.ledger SET seen_at = TIMESTAMP_ADD(seen_at, INTERVAL 1 MICROSECOND), note = 'new' WHERE id = 6"
     ));
     estate.query(&format!("DELETE FROM {DATASET}.ledger WHERE id = 7"));
     estate.query(&format!("INSERT INTO {DATASET}.ledger (id, note) VALUES (9999, 'intruder')"));
@@ -200,7 +212,7 @@ fn rows_that_differ_are_shown() {
     let five = changed.iter().find(|row| row["before"]["id"] == 5).unwrap();
     assert_eq!((&five["columns"], &five["after"]["cost"]), (&json!(["cost"]), &json!("1.250000001")));
     let six = changed.iter().find(|row| row["before"]["id"] == 6).unwrap();
-    assert_eq!(six["columns"], json!(["at", "note"]));
+    assert_eq!(six["columns"], json!(["seen_at", "note"]));
     assert_eq!((&removed[0]["row"]["id"], &added[0]["row"]["id"]), (&json!(7), &json!(9999)));
     let twins = &tables[1];
     assert_eq!(twins["rows"], json!([{"difference": "added", "row": {"a": "a", "b": 1}, "times": 2}]), "{twins}");
