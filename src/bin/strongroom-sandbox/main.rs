@@ -6,6 +6,7 @@ mod core;
 mod discovery;
 mod metadata;
 mod page;
+mod pubsub;
 mod run;
 mod scheduler;
 mod secrets;
@@ -28,7 +29,7 @@ use clap::Parser;
 
 use crate::core::{ApiError, Options, Sandbox};
 
-/// A local Google: BigQuery, Cloud Storage, Sheets, Cloud Scheduler, Secret Manager and Cloud Run on one port.
+/// A local Google: BigQuery, Cloud Storage, Sheets, Cloud Scheduler, Secret Manager, Pub/Sub and Cloud Run on one port.
 #[derive(Debug, Parser)]
 #[command(name = "strongroom-sandbox", version, after_long_help = HELP)]
 struct Args {
@@ -79,10 +80,10 @@ struct Args {
 const HELP: &str = "\
 Emulated: BigQuery v2 REST (datasets, tables, jobs, queries, load, extract, copy, snapshots), Cloud Storage (JSON API, \
 uploads of all kinds, batches, the common XML-style calls, lifecycle, holds, retention, soft delete), Sheets v4 values, \
-Cloud Scheduler v1 (jobs fire by the sandbox's clock), Secret Manager v1, Cloud Run v2 services (no image is run: \
+Cloud Scheduler v1 (jobs fire by the sandbox's clock), Secret Manager v1, Pub/Sub v1 (gRPC and REST), Cloud Run v2 services (no image is run: \
 a stand-in answers at their addresses).
 
-Not emulated: authentication (a token is who it says; every request is let in unless --tokens says otherwise), quotas, prices, latency, gRPC, BigQuery's \
+Not emulated: authentication (a token is who it says; every request is let in unless --tokens says otherwise), quotas, prices, latency, gRPC but for Pub/Sub, BigQuery's \
 Storage Read and Write APIs, Sheets formulas and formats. docs/sandbox.md lists it method by method.
 
 Administration: GET /_sandbox/health, GET|PUT /_sandbox/clock, GET|DELETE /_sandbox/requests, \
@@ -156,6 +157,7 @@ async fn run(args: Args) -> Result<(), String> {
     let app = router(&sandbox).map_err(|e| e.message)?;
     storage::start(&sandbox).map_err(|e| e.message)?;
     scheduler::start(&sandbox);
+    pubsub::start(&sandbox);
 
     let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
     let listener = listener.tap_io(|tcp| {
@@ -203,6 +205,9 @@ fn router(sandbox: &Arc<Sandbox>) -> Result<Router, ApiError> {
 }
 
 async fn dispatch(sandbox: Arc<Sandbox>, request: Request) -> Response {
+    if pubsub::is_grpc(request.headers()) {
+        return pubsub::grpc(&sandbox, request).await;
+    }
     let path = request.uri().path();
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default().to_string();
     let result: Result<Response, ApiError> = match first.as_str() {
@@ -218,6 +223,7 @@ async fn dispatch(sandbox: Arc<Sandbox>, request: Request) -> Response {
         "v2" => run::serve(&sandbox, request).await,
         "_services" => run::container(&sandbox, request).await,
         "v1" if is_secret_manager(path) => secrets::serve(&sandbox, request).await,
+        "v1" if pubsub::owns(path) => pubsub::serve(&sandbox, request).await,
         "v1" => scheduler::serve(&sandbox, request).await,
         _ => storage::serve(&sandbox, request).await,
     };

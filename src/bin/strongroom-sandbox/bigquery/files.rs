@@ -158,6 +158,12 @@ fn read_columnar(
         let file = reopened(input)?;
         match format {
             Format::Avro => {
+                if wanted.is_some_and(|w| w.fields.iter().any(holds_datetime)) {
+                    let plain = avro::Inference { logical_types: false, ..avro::Inference::default() };
+                    let found = avro::infer_schema(BufReader::new(reopened(input)?), &plain).map_err(failed)?;
+                    refuse_text_datetimes(&effective.fields, &found.fields, "")
+                        .map_err(|e| reading_failed(format, &input.name, &e))?;
+                }
                 let how = avro::ReadOptions {
                     logical_types: options.logical_types,
                     text_times: true,
@@ -181,6 +187,25 @@ fn read_columnar(
     }
     let Some(schema) = schema else { return Err(ApiError::invalid("No schema specified on job or table.").into()) };
     Ok(Loaded { schema, batches, bad_records: vec![] })
+}
+
+fn holds_datetime(field: &Field) -> bool {
+    field.kind == FieldType::DateTime || field.fields.iter().any(holds_datetime)
+}
+
+/// Google loads no texts into DATETIME columns, not even those that its own extracts annotate as such.
+fn refuse_text_datetimes(wanted: &[Field], file: &[Field], above: &str) -> Result<(), String> {
+    for field in wanted {
+        let Some(found) = file.iter().find(|f| f.name.eq_ignore_ascii_case(&field.name)) else { continue };
+        let path = format!("{above}{}", field.name);
+        if field.kind == FieldType::DateTime && found.kind == FieldType::String {
+            return Err(format!(
+                "Unexpected type for Avro field: {path}. Configured schema: datetime; Avro file: string."
+            ));
+        }
+        refuse_text_datetimes(&field.fields, &found.fields, &format!("{path}."))?;
+    }
+    Ok(())
 }
 
 fn infer(format: Format, input: &Input, options: &ReadOptions) -> Result<Schema, CodecError> {

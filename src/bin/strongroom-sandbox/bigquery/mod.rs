@@ -21,6 +21,7 @@ mod information;
 mod jobs;
 mod names;
 mod partition;
+mod picks;
 mod policies;
 mod projects;
 mod query;

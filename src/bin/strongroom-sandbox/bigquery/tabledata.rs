@@ -14,6 +14,7 @@ use super::http::{Caller, blocking, object, page_token, position};
 use super::information::{PARTITIONS_SUMMARY, partitions_summary};
 use super::names::{Decorated, TableRef};
 use super::partition::{Key, Partitioning};
+use super::picks::{Picks, picked};
 use super::registry::{self, Change, TableRecord};
 use super::rows;
 use super::schema;
@@ -128,8 +129,7 @@ pub async fn list(
         let name = target.table.clone();
         let (schema, batch) = blocking(&service, move |s| partitions_summary(s, &name)).await?;
         let fields = schema::parse(&schema)?.fields;
-        let columns = select(&target.table, &fields, selected.as_deref())?;
-        let batch = batch.project(&columns).map_err(|e| ApiError::internal(e.to_string()))?;
+        let batch = select(&target.table, &fields, selected.as_deref())?.of(&batch)?;
         let total = batch.num_rows();
         return Ok(Json(listing(&json!(total), total, page(&[batch], from, size, cells))));
     }
@@ -150,12 +150,7 @@ pub async fn list(
                 let key = layout.parse_id(&target.table.to_string(), id)?;
                 batches = super::service::keep_partition(&batches, &layout, key, true)?;
             }
-            let fields = schema::parse(&moment.schema)?.fields;
-            let columns = select(&target.table, &fields, selected.as_deref())?;
-            batches
-                .iter()
-                .map(|b| b.project(&columns).map_err(|e| ApiError::internal(e.to_string())))
-                .collect::<Result<Vec<_>, _>>()
+            Ok(batches)
         })
         .await?
     };
@@ -165,6 +160,10 @@ pub async fn list(
             super::query::filter_table(&service, &caller, &target.table, &moment.schema, batches, &predicate).await?
         }
     };
+    // After the policies' filter, which may read what is not selected.
+    let fields = schema::parse(&moment.schema)?.fields;
+    let picks = select(&target.table, &fields, selected.as_deref())?;
+    let batches = batches.iter().map(|b| picks.of(b)).collect::<Result<Vec<_>, _>>()?;
     let total: usize = batches.iter().map(RecordBatch::num_rows).sum();
     let page = blocking(&service, move |_| Ok(page(&batches, from, size, cells))).await?;
     Ok(Json(listing(&json!([record.version_us(), from]), total, page)))
@@ -181,18 +180,12 @@ fn listing(state: &Value, total: usize, page: Page) -> Value {
     out
 }
 
-/// The positions of the selected top-level columns, in the table's order; all when none is named.
-fn select(table: &TableRef, fields: &[Field], names: Option<&[String]>) -> Result<Vec<usize>, ApiError> {
-    let Some(names) = names else { return Ok((0..fields.len()).collect()) };
-    let known = |n: &String| {
-        let top = n.split('.').next().unwrap_or_default();
-        fields.iter().position(|f| f.name.eq_ignore_ascii_case(top))
-    };
-    let missing = |n: &String| ApiError::invalid(format!("Field {n} not found in table {table}"));
-    let mut at = names.iter().map(|n| known(n).ok_or_else(|| missing(n))).collect::<Result<Vec<_>, _>>()?;
-    at.sort_unstable();
-    at.dedup();
-    Ok(at)
+/// What is wanted: `selectedFields`, all when none is named.
+fn select(table: &TableRef, fields: &[Field], names: Option<&[String]>) -> Result<Picks, ApiError> {
+    // Every column of the table, but none that is only kept beside them.
+    let Some(names) = names else { return Ok(Picks(Some((0..fields.len()).map(|at| (at, Picks(None))).collect()))) };
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    picked(fields, &names, "").map_err(|name| ApiError::invalid(format!("Field {name} not found in table {table}")))
 }
 
 pub async fn insert_all(

@@ -171,6 +171,10 @@ async fn faulty(
 /// Whether the body is data to be stored, as opposed to a request that describes something.
 fn carries_data(request: &Request, params: &Params) -> bool {
     let path = request.uri().path();
+    // Streams of messages, which may never end.
+    if header(request.headers(), "content-type").is_some_and(|t| t.starts_with("application/grpc")) {
+        return true;
+    }
     let upload = path.starts_with("/upload/") || path.starts_with("/resumable/");
     let starts_resumable = params.get("uploadType") == Some("resumable")
         && request.method() == axum::http::Method::POST

@@ -30,7 +30,7 @@ pub struct Entry {
     pub path: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub query: String,
-    /// `bigquery`, `storage`, `sheets`, `scheduler`, `secretmanager`, `run`, `container` or `other`.
+    /// `bigquery`, `storage`, `sheets`, `scheduler`, `secretmanager`, `pubsub`, `run`, `container` or `other`.
     pub service: String,
     /// An RPC-like name such as `bigquery.jobs.insert`.
     pub name: String,
@@ -162,6 +162,16 @@ pub fn name_of(method: &str, path: &str, query: &Params) -> (&'static str, Strin
         ["v1", "projects", _, "secrets", rest @ ..] => {
             ("secretmanager", format!("secretmanager.projects.secrets.{}", collection(method, rest)))
         }
+        ["google.pubsub.v1.Publisher" | "google.pubsub.v1.Subscriber", rpc] => {
+            ("pubsub", format!("pubsub.projects.{}", pubsub_rpc(rpc)))
+        }
+        ["v1", "projects", _, "topics", _, kind @ ("subscriptions" | "snapshots")] => {
+            ("pubsub", format!("pubsub.projects.topics.{kind}.list"))
+        }
+        ["v1", "projects", _, kind @ ("topics" | "subscriptions" | "snapshots"), rest @ ..] => {
+            let verb = if method == "PUT" { "create".into() } else { collection(method, rest) };
+            ("pubsub", format!("pubsub.projects.{kind}.{verb}"))
+        }
         ["v2", "projects", _, "locations", _, "services", _, "revisions", rest @ ..] => {
             ("run", format!("run.projects.locations.services.revisions.{}", collection(method, rest)))
         }
@@ -178,6 +188,26 @@ pub fn name_of(method: &str, path: &str, query: &Params) -> (&'static str, Strin
     }
 }
 
+/// `CreateTopic` -> `topics.create`: as the same method is called over REST.
+fn pubsub_rpc(rpc: &str) -> String {
+    let verb = |verb: &str| if verb == "Update" { "patch".to_string() } else { verb.to_lowercase() };
+    match rpc {
+        "Publish" => "topics.publish".into(),
+        "ListTopicSubscriptions" => "topics.subscriptions.list".into(),
+        "ListTopicSnapshots" => "topics.snapshots.list".into(),
+        "ModifyAckDeadline" => "subscriptions.modifyAckDeadline".into(),
+        "ModifyPushConfig" => "subscriptions.modifyPushConfig".into(),
+        "StreamingPull" => "subscriptions.streamingPull".into(),
+        "Acknowledge" | "Pull" | "Seek" => format!("subscriptions.{}", rpc.to_lowercase()),
+        _ => {
+            let at = rpc.char_indices().skip(1).find(|(_, c)| c.is_ascii_uppercase()).map_or(rpc.len(), |(at, _)| at);
+            let (first, kind) = rpc.split_at(at);
+            let plural = if kind.ends_with('s') { "" } else { "s" };
+            format!("{}{plural}.{}", kind.to_lowercase(), verb(first))
+        }
+    }
+}
+
 /// Whether a request of this name may change something.
 pub fn is_mutating(method: &str, name: &str) -> bool {
     const READS: [&str; 7] = [
@@ -189,7 +219,9 @@ pub fn is_mutating(method: &str, name: &str) -> bool {
         "ByDataFilter",
         "operations.wait",
     ];
-    matches!(method, "POST" | "PUT" | "PATCH" | "DELETE") && !READS.iter().any(|r| name.ends_with(r))
+    // Over gRPC everything is a POST.
+    let reads = name.starts_with("pubsub.") && (name.ends_with(".get") || name.ends_with(".list"));
+    !reads && matches!(method, "POST" | "PUT" | "PATCH" | "DELETE") && !READS.iter().any(|r| name.ends_with(r))
 }
 
 fn crud(method: &str, on_collection: bool) -> &'static str {
@@ -339,6 +371,14 @@ mod tests {
             ),
             ("POST", "/v2/projects/p/locations/l/operations/o:wait", "run.projects.locations.operations.wait"),
             ("GET", "/_services/p/l/s/health", "container.health"),
+            ("PUT", "/v1/projects/p/topics/t", "pubsub.projects.topics.create"),
+            ("POST", "/v1/projects/p/topics/t:publish", "pubsub.projects.topics.publish"),
+            ("GET", "/v1/projects/p/topics/t/subscriptions", "pubsub.projects.topics.subscriptions.list"),
+            ("POST", "/google.pubsub.v1.Publisher/CreateTopic", "pubsub.projects.topics.create"),
+            ("POST", "/google.pubsub.v1.Publisher/UpdateTopic", "pubsub.projects.topics.patch"),
+            ("POST", "/google.pubsub.v1.Subscriber/ListSubscriptions", "pubsub.projects.subscriptions.list"),
+            ("POST", "/google.pubsub.v1.Publisher/DetachSubscription", "pubsub.projects.subscriptions.detach"),
+            ("POST", "/google.pubsub.v1.Subscriber/Pull", "pubsub.projects.subscriptions.pull"),
             (
                 "GET",
                 "/v1/projects/p/secrets/s/versions/latest:access",

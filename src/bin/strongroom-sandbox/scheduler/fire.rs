@@ -1,4 +1,5 @@
-//! Firing jobs: when the sandbox's clock passes their time, or when asked. Calls loopback only unless told otherwise.
+//! Firing jobs: when the sandbox's clock passes their time, or when asked. Targets are HTTP (loopback only unless told
+//! otherwise) and Pub/Sub topics.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use super::{JOBS, METHODS, named, plan, text};
 use crate::core::clock::{parse_rfc3339_us, rfc3339_us};
 use crate::core::{ApiError, Sandbox};
+use crate::pubsub;
 
 /// How often the clock is looked at when nobody sets it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -86,25 +88,24 @@ pub fn fire(sandbox: &Arc<Sandbox>, job: &Value, schedule_us: i64) {
 }
 
 /// A google.rpc.Status of a failed attempt.
-type Failed = (u8, String);
+pub type Failed = (u8, String);
 
-async fn call(sandbox: &Sandbox, job: &Value, schedule_us: i64) -> Result<(), Failed> {
+async fn call(sandbox: &Arc<Sandbox>, job: &Value, schedule_us: i64) -> Result<(), Failed> {
+    if let Some(target) = job.get("pubsubTarget") {
+        let message = json!({ "data": target["data"], "attributes": target["attributes"] });
+        let published = pubsub::publish(sandbox, text(target, "topicName"), vec![message]);
+        return published.map(drop).map_err(|e| (if e.code == 404 { 5 } else { 3 }, e.message));
+    }
     let Some(target) = job.get("httpTarget") else {
-        return Err((12, "the sandbox calls HTTP targets only".into()));
+        return Err((12, "the sandbox does not call App Engine".into()));
     };
     let uri = text(target, "uri");
-    if !sandbox.options.allow_external_targets && !is_loopback(uri) {
-        let hint = "the sandbox calls this machine only; hint: --allow-external-targets";
-        return Err((7, format!("'{uri}' was not called: {hint}")));
-    }
-    let client = client().ok_or((13, "the sandbox has no HTTP client".to_string()))?;
     let method = named(target.get("httpMethod"), &METHODS).unwrap_or("POST");
     let method: reqwest::Method = method.parse().map_err(|_| (3, "bad method".to_string()))?;
     let body = STANDARD.decode(text(target, "body")).map_err(|e| (3, format!("the body is no base64: {e}")))?;
     let id = text(job, "name").rsplit('/').next().unwrap_or_default();
     let deadline = seconds(&job["attemptDeadline"]).unwrap_or(Duration::from_secs(180)).min(MAX_DEADLINE);
-    let mut request = client
-        .request(method, uri)
+    let mut request = outgoing(sandbox, method, uri, target)?
         .timeout(deadline)
         .header("User-Agent", "Google-Cloud-Scheduler")
         .header("X-CloudScheduler", "true")
@@ -119,9 +120,6 @@ async fn call(sandbox: &Sandbox, job: &Value, schedule_us: i64) -> Result<(), Fa
     let typed = headers.is_some_and(|h| h.keys().any(|k| k.eq_ignore_ascii_case("content-type")));
     if !body.is_empty() && !typed {
         request = request.header("Content-Type", "application/octet-stream");
-    }
-    if let Some(token) = bearer(sandbox, target, uri) {
-        request = request.header("Authorization", format!("Bearer {token}"));
     }
     let response = request.body(body).send().await.map_err(|e| {
         let code = if e.is_timeout() { 4 } else { 14 };
@@ -139,6 +137,28 @@ async fn call(sandbox: &Sandbox, job: &Value, schedule_us: i64) -> Result<(), Fa
         504 => Err((4, "HTTP status 504".into())),
         other => Err((if other >= 500 { 13 } else { 2 }, format!("HTTP status {other}"))),
     }
+}
+
+/// A request to a target, with the token that its `oidcToken` asks for.
+///
+/// # Errors
+/// When the target is on another machine and the sandbox may not call those.
+pub fn outgoing(
+    sandbox: &Sandbox,
+    method: reqwest::Method,
+    uri: &str,
+    target: &Value,
+) -> Result<reqwest::RequestBuilder, Failed> {
+    if !sandbox.options.allow_external_targets && !is_loopback(uri) {
+        let hint = "the sandbox calls this machine only; hint: --allow-external-targets";
+        return Err((7, format!("'{uri}' was not called: {hint}")));
+    }
+    let client = client().ok_or((13, "the sandbox has no HTTP client".to_string()))?;
+    let request = client.request(method, uri);
+    Ok(match bearer(sandbox, target, uri) {
+        Some(token) => request.header("Authorization", format!("Bearer {token}")),
+        None => request,
+    })
 }
 
 fn record(sandbox: &Sandbox, name: &str, outcome: Result<(), Failed>) -> Result<(), ApiError> {

@@ -1,4 +1,4 @@
-//! Cloud Scheduler v1: jobs, their states, and what fires them. Knows HTTP targets only.
+//! Cloud Scheduler v1: jobs, their states, and what fires them. Knows HTTP and Pub/Sub targets.
 
 mod cron;
 mod fire;
@@ -17,7 +17,7 @@ use crate::core::http::{json_object, ok, segments};
 use crate::core::mask::{camel, put_at};
 use crate::core::{ApiError, Params, Sandbox};
 use cron::Schedule;
-pub use fire::start;
+pub use fire::{outgoing, start};
 
 /// key = `projects/P/locations/L/jobs/J`.
 pub const JOBS: &str = "scheduler.jobs";

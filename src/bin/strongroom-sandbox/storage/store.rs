@@ -203,7 +203,10 @@ impl<'a> Store<'a> {
                 records::version(tx, bucket, name, generation)?.ok_or_else(|| records::no_such_object(bucket, name))?;
             conditions.check_write(Some(object.versions()))?;
             let now_us = self.sandbox.clock.now_us();
-            edit(&mut object, &b, draft, how, now_us, override_unlocked)?;
+            // A class changes by rewrite only.
+            let mut draft = draft.clone();
+            draft.remove("storageClass");
+            edit(&mut object, &b, &draft, how, now_us, override_unlocked)?;
             let next = object.metageneration() + 1;
             object.resource.insert("metageneration".into(), json!(next.to_string()));
             object.resource.insert("updated".into(), json!(rfc3339_ms(now_us)));
@@ -542,6 +545,7 @@ mod tests {
             patch(json!({ "metadata": { "z": "1" }, "customTime": "2030-01-01T00:00:00Z" }), Edit::Replace).unwrap();
         assert_eq!((r.get("contentType"), &r["metadata"]), (None, &json!({ "z": "1" })));
         assert!(patch(json!({ "customTime": "2029-01-01T00:00:00Z" }), Edit::Patch).is_err());
-        assert!(patch(json!({ "storageClass": "COLD" }), Edit::Patch).is_err());
+        let r = patch(json!({ "storageClass": "COLDLINE" }), Edit::Patch).unwrap();
+        assert_eq!(r["storageClass"], "STANDARD", "that takes a rewrite");
     }
 }

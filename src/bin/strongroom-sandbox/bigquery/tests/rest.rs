@@ -322,6 +322,55 @@ async fn large_extracts_are_sharded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn selected_fields_reach_into_structs() {
+    let server = Server::start(Settings::default()).await;
+    server.dataset(json!({})).await;
+    let inner = json!([{"name": "x", "type": "INT64"}, {"name": "y", "type": "STRING"}]);
+    let fields = json!([
+        {"name": "id", "type": "INT64"},
+        {"name": "s", "type": "RECORD", "fields": inner},
+        {"name": "r", "type": "RECORD", "mode": "REPEATED", "fields": inner},
+    ]);
+    server.table("t", fields, json!({})).await;
+    server
+        .insert("t", json!([{"id": 1, "s": {"x": 2, "y": "a"}, "r": [{"x": 3, "y": "b"}, {"x": 4}]}, {"id": 5}]))
+        .await;
+    let data = |names: &str| format!("datasets/d/tables/t/data?selectedFields={names}");
+    let rows = server.get(&data("r.y,s.x")).await["rows"].clone();
+    let item = |v: Value| json!({"v": {"f": [{ "v": v }]}});
+    let first = json!({"f": [item(json!("2")), {"v": [item(json!("b")), item(json!(null))]}]});
+    assert_eq!(rows, json!([first, {"f": [{"v": null}, {"v": []}]}]));
+    assert_eq!(server.get(&data("s.x,s")).await["rows"], server.get(&data("S")).await["rows"]);
+    let (status, error) = server.call(Method::GET, &data("s.z"), Value::Null).await;
+    assert!(status == 400 && error.to_string().contains("Field s.z not found"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_in_avro_files_do_not_load_into_datetime() {
+    let server = Server::start(Settings::default()).await;
+    server.bucket().await;
+    server.dataset(json!({})).await;
+    let inner = json!([{"name": "at", "type": "DATETIME"}]);
+    let fields = json!([{"name": "id", "type": "INT64"}, {"name": "s", "type": "RECORD", "fields": inner}]);
+    server.table("t", fields.clone(), json!({})).await;
+    server.insert("t", json!([{"id": 1, "s": {"at": "2026-01-31T02:00:00"}}])).await;
+    for logical in [false, true] {
+        let uri = format!("gs://bkt/{logical}/*");
+        let extract = json!({"sourceTable": table("t"), "destinationUris": [uri], "destinationFormat": "AVRO", "useAvroLogicalTypes": logical});
+        server.good_job(json!({ "extract": extract })).await;
+        let how = json!({"sourceFormat": "AVRO", "schema": {"fields": fields}, "useAvroLogicalTypes": true});
+        let refused = server.bad_job(load(&uri, "back", how)).await;
+        assert!(refused.contains("s.at. Configured schema: datetime; Avro file: string"), "{refused}");
+    }
+    let extract =
+        json!({"sourceTable": table("t"), "destinationUris": ["gs://bkt/p/*"], "destinationFormat": "PARQUET"});
+    server.good_job(json!({ "extract": extract })).await;
+    let how = json!({"sourceFormat": "PARQUET", "schema": {"fields": fields}});
+    server.good_job(load("gs://bkt/p/*", "back", how)).await;
+    assert_eq!(server.column("back").await, ["1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn buckets_elsewhere_are_refused_when_asked_for() {
     let server = Server::start(Settings { check_bucket_locations: true, ..Settings::default() }).await;
     server.bucket().await;

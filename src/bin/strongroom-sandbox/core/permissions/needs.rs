@@ -300,6 +300,11 @@ fn named(service: &str, method: &str, parts: &[&str]) -> (Vec<Need>, Option<Subj
         (_, _, "testIamPermissions") => return (Vec::new(), Some(subject)),
         ("cloudscheduler", _, "resume") => "cloudscheduler.jobs.enable".to_string(),
         ("secretmanager", "secrets", "addVersion") => "secretmanager.versions.add".into(),
+        ("pubsub", "subscriptions", "pull" | "streamingPull" | "acknowledge" | "modifyAckDeadline" | "seek") => {
+            "pubsub.subscriptions.consume".into()
+        }
+        ("pubsub", "subscriptions", "detach") => "pubsub.topics.detachSubscription".into(),
+        ("pubsub", "topics.subscriptions" | "topics.snapshots", _) => "pubsub.topics.get".into(),
         ("run", "operations", "wait") => "run.operations.get".into(),
         (_, _, "patch") => format!("{service}.{collection}.update"),
         _ => format!("{service}.{method}"),

@@ -101,6 +101,12 @@ fn requests_need_what_googles_tables_say() {
             vec!["run.revisions.get projects/p/locations/l/services/s/revisions/r".into()],
         ),
         (
+            "POST",
+            "/v1/projects/p/subscriptions/s:pull",
+            json!({}),
+            vec!["pubsub.subscriptions.consume projects/p/subscriptions/s".into()],
+        ),
+        (
             "PUT",
             "/v4/spreadsheets/x/values/A1",
             json!({}),
