@@ -12,7 +12,8 @@ use crate::core::{Options, Sandbox, gate};
 
 async fn call(sandbox: &Arc<Sandbox>, method: Method, uri: &str, token: &str, body: &str) -> (u16, Value) {
     let request = Request::builder().method(method).uri(uri).header("authorization", format!("Bearer {token}"));
-    let request = request.header("content-type", "text/plain").body(Body::from(body.to_string())).unwrap();
+    let kind = if body.starts_with("--") { "multipart/related; boundary=x" } else { "text/plain" };
+    let request = request.header("content-type", kind).body(Body::from(body.to_string())).unwrap();
     let inner = sandbox.clone();
     let response = gate::through(sandbox, request, |request| {
         Box::pin(async move { super::serve(&inner, request).await.unwrap_or_else(IntoResponse::into_response) })
@@ -69,6 +70,17 @@ async fn who_may_only_create_neither_reads_nor_replaces_nor_deletes() {
         message.starts_with("creator@p.iam.gserviceaccount.com does not have storage.objects.delete access to the"),
         "{message}"
     );
+    // The name of a multipart upload stands in its body.
+    let parts = |name: &str| {
+        format!(
+            "--x\r\nContent-Type: application/json\r\n\r\n{{\"name\":\"{name}\"}}\r\n--x\r\nContent-Type: text/plain\r\n\r\ntwo\r\n--x--\r\n"
+        )
+    };
+    let multipart = "/upload/storage/v1/b/vault/o?uploadType=multipart";
+    for (token, name, expected) in [("creator", "a/b", 403), ("reader", "a/m", 403), ("creator", "a/m", 200)] {
+        let (status, answer) = call(&sandbox, Method::POST, multipart, token, &parts(name)).await;
+        assert_eq!(status, expected, "{token} {name} {answer}");
+    }
     let refused = [
         (Method::GET, OBJECT.to_string()),
         (Method::GET, format!("{OBJECT}?alt=media")),

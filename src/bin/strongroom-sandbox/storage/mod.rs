@@ -66,6 +66,13 @@ impl Call {
         Conditions { no_overwrite: refusal.and_then(Result::err).map(|e| e.message), ..conditions }
     }
 
+    /// # Errors
+    /// 403 for one who may not create this object: a name that stands in the body the gate does not see.
+    pub fn may_create(&self, bucket: &str, name: &str) -> Result<(), ApiError> {
+        let subject = Subject::Object { bucket: bucket.into(), name: name.into() };
+        self.caller.as_ref().map_or(Ok(()), |c| c.check(&Need::new("storage.objects.create", subject)))
+    }
+
     /// The JSON object in the body.
     ///
     /// # Errors

@@ -128,7 +128,6 @@ pub async fn blob_of(blobs: &Blobs, body: Body) -> Result<Finished, ApiError> {
 
 async fn multipart(mut call: Call, bucket: &str, content_type: &str) -> Result<Response, ApiError> {
     let mut parser = Parser::new(content_type)?;
-    let conditions = Conditions::of(&call.params)?;
     let store = Store::new(&call.sandbox);
     let mut writer = store.blobs.create()?;
     let mut metadata: Vec<u8> = Vec::new();
@@ -177,6 +176,8 @@ async fn multipart(mut call: Call, bucket: &str, content_type: &str) -> Result<R
         draft.insert("contentType".into(), json!(kind));
     }
     let name = name_of(&call, &draft)?;
+    call.may_create(bucket, &name)?;
+    let conditions = call.of_writing(Conditions::of(&call.params)?, bucket, &name);
     let finished = blocking(move || Ok(writer.finish()?)).await?;
     let (object, b) = store.insert(bucket, &name, &draft, finished.into(), &conditions)?;
     Ok(ok(object.view(&call.base, &b, call.full())))

@@ -154,7 +154,8 @@ fn storage(method: &str, parts: &[&str], params: &Params, body: Option<&Value>) 
         "objects.delete" | "objects.restore" | "objects.getIamPolicy" | "objects.setIamPolicy" => one(method, target),
         "objects.insert" => {
             let said = body.and_then(|b| b["name"].as_str());
-            one("objects.create", object.as_deref().or(said).map_or_else(on_bucket, on_object))
+            // A multipart upload may have its name within: that the service checks.
+            object.as_deref().or(said).map_or((Vec::new(), None), |name| one("objects.create", on_object(name)))
         }
         "objects.compose" => {
             let sources = body.and_then(|b| b["sourceObjects"].as_array()).into_iter().flatten();
