@@ -201,6 +201,10 @@ def undescribed(verb, path):
         return "envelopes of batches (each call in them is checked by itself)"
     if first in ("$discovery", "discovery"):
         return "discovery documents"
+    if first == "_services":
+        return "what deployed services answer"
+    if first.startswith("google."):
+        return "gRPC"
     if first in ("upload", "resumable") and verb in ("PUT", "DELETE"):
         return "pieces of resumable uploads"
     if first not in ("bigquery", "storage", "upload", "resumable", "download", "projects", "v1", "v2", "v4"):

@@ -155,15 +155,13 @@ fn read_columnar(
                 found
             }
         };
+        if format == Format::Avro && wanted.is_some_and(|w| w.fields.iter().any(holds_datetime)) {
+            check_datetimes(input, &effective, options.logical_types)?;
+        }
+        // After all else that reads it: the clones of a file share their place in it.
         let file = reopened(input)?;
         match format {
             Format::Avro => {
-                if wanted.is_some_and(|w| w.fields.iter().any(holds_datetime)) {
-                    let plain = avro::Inference { logical_types: false, ..avro::Inference::default() };
-                    let found = avro::infer_schema(BufReader::new(reopened(input)?), &plain).map_err(failed)?;
-                    refuse_text_datetimes(&effective.fields, &found.fields, "")
-                        .map_err(|e| reading_failed(format, &input.name, &e))?;
-                }
                 let how = avro::ReadOptions {
                     logical_types: options.logical_types,
                     text_times: true,
@@ -189,11 +187,32 @@ fn read_columnar(
     Ok(Loaded { schema, batches, bad_records: vec![] })
 }
 
+/// Whether an Avro file's schema, which stands in plain at its beginning, has the logical type of DATETIME.
+fn annotates_datetime(input: &Input) -> Result<bool, ApiError> {
+    const HEADER_BYTES: u64 = 1 << 20;
+    let mut header = Vec::new();
+    reopened(input)?.take(HEADER_BYTES).read_to_end(&mut header)?;
+    Ok(header.windows(10).any(|w| w == b"\"datetime\""))
+}
+
+/// # Errors
+/// When texts stand where the table has DATETIME columns.
+fn check_datetimes(input: &Input, wanted: &Schema, logical_types: bool) -> Result<(), JobFailure> {
+    if logical_types && annotates_datetime(input)? {
+        return Ok(());
+    }
+    let failed = |message: String| reading_failed(Format::Avro, &input.name, &message);
+    let how = avro::Inference { logical_types, ..avro::Inference::default() };
+    let found = avro::infer_schema(BufReader::new(reopened(input)?), &how).map_err(|e| failed(e.to_string()))?;
+    refuse_text_datetimes(&wanted.fields, &found.fields, "").map_err(failed)
+}
+
 fn holds_datetime(field: &Field) -> bool {
     field.kind == FieldType::DateTime || field.fields.iter().any(holds_datetime)
 }
 
-/// Google loads no texts into DATETIME columns, not even those that its own extracts annotate as such.
+/// Texts do not load into DATETIME columns. Those that are annotated as such do when logical types are asked for; users
+/// of Google's report that there they do not, either.
 fn refuse_text_datetimes(wanted: &[Field], file: &[Field], above: &str) -> Result<(), String> {
     for field in wanted {
         let Some(found) = file.iter().find(|f| f.name.eq_ignore_ascii_case(&field.name)) else { continue };

@@ -354,11 +354,15 @@ async fn texts_in_avro_files_do_not_load_into_datetime() {
     let fields = json!([{"name": "id", "type": "INT64"}, {"name": "s", "type": "RECORD", "fields": inner}]);
     server.table("t", fields.clone(), json!({})).await;
     server.insert("t", json!([{"id": 1, "s": {"at": "2026-01-31T02:00:00"}}])).await;
-    for logical in [false, true] {
-        let uri = format!("gs://bkt/{logical}/*");
-        let extract = json!({"sourceTable": table("t"), "destinationUris": [uri], "destinationFormat": "AVRO", "useAvroLogicalTypes": logical});
+    for (written, read) in [(false, true), (true, false), (true, true)] {
+        let uri = format!("gs://bkt/{written}-{read}/*");
+        let extract = json!({"sourceTable": table("t"), "destinationUris": [uri], "destinationFormat": "AVRO", "useAvroLogicalTypes": written});
         server.good_job(json!({ "extract": extract })).await;
-        let how = json!({"sourceFormat": "AVRO", "schema": {"fields": fields}, "useAvroLogicalTypes": true});
+        let how = json!({"sourceFormat": "AVRO", "schema": {"fields": fields}, "useAvroLogicalTypes": read});
+        if written && read {
+            server.good_job(load(&uri, "annotated", how)).await;
+            continue;
+        }
         let refused = server.bad_job(load(&uri, "back", how)).await;
         assert!(refused.contains("s.at. Configured schema: datetime; Avro file: string"), "{refused}");
     }
