@@ -81,6 +81,18 @@ python_venv() {
   export STRONGROOM_PYTHON=$home/bin/python
 }
 
+# A browser that shows pages without a screen, for the tests of the report: exports STRONGROOM_CHROMIUM.
+need_browser() {
+  local name
+  for name in chromium-headless-shell chromium chromium-browser google-chrome; do
+    command -v "$name" >/dev/null 2>&1 && break
+    name=
+  done
+  [ -n "$name" ] || { need_command chromium-headless-shell; name=chromium-headless-shell; }
+  STRONGROOM_CHROMIUM=$(command -v "$name")
+  export STRONGROOM_CHROMIUM
+}
+
 # Runs the tests, each in a process of its own. The runner is built once, which takes minutes; where that cannot be
 # done (no network), cargo's own runner does.
 run_tests() {
@@ -89,6 +101,30 @@ run_tests() {
     cargo install cargo-nextest --locked --quiet || { cargo test --locked --all-targets -- "$@"; return; }
   fi
   cargo nextest run --locked --all-targets --no-tests=warn "$@"
+}
+
+# Runs drills one after the other: run_drills FOLDER SCENARIO...; returns the first code that is neither 0 nor 9, or
+# else the greatest. A drill that fails does not keep the others from being run.
+run_drills() {
+  local folder=$1 scenario code worst=0 lines=()
+  shift
+  for scenario in "$@"; do
+    say "drill: $scenario"
+    mkdir -p "$folder/$scenario"
+    code=0
+    "${STRONGROOM:-strongroom}" --quiet drill --scenario "$scenario" --report-dir "$folder/$scenario" \
+      >"$folder/$scenario/report.txt" || code=$?
+    case $code in
+      0) lines+=("$(printf '%-22s passed' "$scenario")") ;;
+      9) lines+=("$(printf '%-22s passed, an objective was missed' "$scenario")") ;;
+      4) lines+=("$(printf '%-22s REFUSED: not set up, nothing was done' "$scenario")") ;;
+      *) lines+=("$(printf '%-22s FAILED (exit code %d)' "$scenario" "$code")") ;;
+    esac
+    case $worst in 0 | 9) [ "$code" = 0 ] || worst=$code ;; esac
+  done
+  say "drills of $(date -u +%Y-%m-%d), reports in $folder"
+  printf '%s\n' "${lines[@]}"
+  return "$worst"
 }
 
 # The directory that cargo builds into.

@@ -1,6 +1,7 @@
 -- name: attributed_users_are_mapped
 -- title: Whoever is charged is the owner of the key in the mapping.
 -- expect: no_rows
+-- checklist: allocation
 -- critical: yes
 SELECT DISTINCT c.api_key_id, c.user_id, k.user_id AS mapped_user_id
 FROM `${project_id}.${dataset}.fct_cost_daily` AS c

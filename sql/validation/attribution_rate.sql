@@ -2,6 +2,7 @@
 -- title: The share of usage that is attributed to a person is within 2 % of what it was.
 -- expect: recorded
 -- tolerance: 0.02
+-- checklist: attribution
 -- critical: yes
 SELECT
   SAFE_DIVIDE(SUM(IF(user_id IS NULL, 0, requests)), SUM(requests)) AS share_of_requests,

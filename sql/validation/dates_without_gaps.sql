@@ -1,6 +1,7 @@
 -- name: dates_without_gaps
 -- title: No day is missing between the first and the last day of usage.
 -- expect: no_rows
+-- checklist: dates
 -- critical: yes
 SELECT usage_date AS last_day_present, next_date AS next_day_present
 FROM (

@@ -1,6 +1,7 @@
 -- name: tokens_per_month
 -- title: Requests and tokens of every month are the same.
 -- expect: recorded
+-- checklist: reports
 -- critical: yes
 SELECT
   DATE_TRUNC(usage_date, MONTH) AS month,

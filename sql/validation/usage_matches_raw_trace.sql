@@ -1,6 +1,7 @@
 -- name: usage_matches_raw_trace
 -- title: The daily usage adds up to the raw trace, day by day.
 -- expect: no_rows
+-- checklist: reports
 -- critical: yes
 SELECT COALESCE(u.usage_date, r.usage_date) AS usage_date, u.tokens AS tokens_in_usage, r.tokens AS tokens_in_trace
 FROM (

@@ -29,6 +29,9 @@ pub(super) const VALIDATION: &[(&str, &str)] = queries![
     "usage_matches_raw_trace.sql",
 ];
 
+/// What a drill of a stolen key searches the usage with.
+pub(super) const ANOMALIES: (&str, &str) = ("usage_anomalies.sql", include_str!("../../sql/drill/usage_anomalies.sql"));
+
 #[cfg(test)]
 mod tests {
     use super::*;

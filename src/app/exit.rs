@@ -25,7 +25,9 @@ pub enum Exit {
     Differs = 7,
     /// `validate`: no critical query failed, but not every one could be run.
     NotRun = 8,
-    /// There is no such backup.
+    /// A drill brought all back, but later, or from longer ago, than the objectives allow.
+    Late = 9,
+    /// There is no such backup or drill.
     NotFound = 10,
     /// Another run holds the lease.
     Locked = 11,
@@ -52,6 +54,7 @@ impl Exit {
             Self::Emptied => "emptied",
             Self::Differs => "differs",
             Self::NotRun => "not_run",
+            Self::Late => "late",
             Self::NotFound => "not_found",
             Self::Locked => "locked",
             Self::Corrupt => "corrupt",

@@ -57,17 +57,16 @@ impl Clock for SystemClock {
 pub async fn connect(config: Config, path: &Path, observer: Arc<dyn Observer>) -> Result<Context, Problem> {
     let google = google(&config).await?;
     let queries = load_queries(config.validation.as_ref(), path)?;
+    let anomalies = load_anomalies(config.drill.anomalies.as_deref(), path)?;
     let open = {
         let google = google.clone();
         Arc::new(move |place: &Place| open(&google, place))
     };
-    let mut tiers: BTreeMap<_, Arc<dyn Store>> = BTreeMap::new();
+    let mut tiers: BTreeMap<_, Vec<Arc<dyn Store>>> = BTreeMap::new();
     for (name, tier) in &config.tiers {
-        if let Some(primary) = tier.destinations.first() {
-            tiers.insert(name.clone(), open(primary)?);
-        }
+        tiers.insert(name.clone(), tier.destinations.iter().map(open.as_ref()).collect::<Result<_, Failure>>()?);
     }
-    let home = open(&config.home)?;
+    let home = home(&config, open.as_ref(), observer.as_ref()).await?;
     let host =
         std::env::var("HOSTNAME").or_else(|_| std::fs::read_to_string("/etc/hostname").map(|h| h.trim().to_string()));
     Ok(Context {
@@ -78,12 +77,44 @@ pub async fn connect(config: Config, path: &Path, observer: Arc<dyn Observer>) -
         clock: Arc::new(SystemClock),
         observer,
         queries: Arc::new(queries),
+        anomalies: anomalies.map(Arc::new),
         open,
         nonce: Arc::new(|| format!("{:032x}", rand::random::<u128>())),
         holder: format!("process {} on {}", std::process::id(), host.unwrap_or_else(|_| "this machine".into())),
         tool: concat!("strongroom ", env!("CARGO_PKG_VERSION")).into(),
         cancelled: signals(),
     })
+}
+
+/// Where journal and lease are kept. When that place is gone and is a tier's primary, the tier's next place stands in.
+async fn home(
+    config: &Config,
+    open: &(dyn Fn(&Place) -> Result<Arc<dyn Store>, Failure> + Sync),
+    observer: &dyn Observer,
+) -> Result<Arc<dyn Store>, Failure> {
+    let primary = open(&config.home)?;
+    let copies = config.tiers.values().find(|tier| tier.destinations.first() == Some(&config.home));
+    let copies = copies.map(|tier| &tier.destinations[1..]).unwrap_or_default();
+    if copies.is_empty() || !is_gone(primary.as_ref()).await? {
+        return Ok(primary);
+    }
+    for place in copies {
+        let store = open(place)?;
+        if !is_gone(store.as_ref()).await? {
+            observer.note(&format!("{} does not exist: journal and lease are kept in {place}", config.home));
+            return Ok(store);
+        }
+    }
+    Ok(primary)
+}
+
+/// Whether the place itself does not exist; one that cannot be reached is an error.
+async fn is_gone(store: &dyn Store) -> Result<bool, Failure> {
+    match store.list_prefixes("_strongroom/lease/").await {
+        Ok(_) => Ok(false),
+        Err(Failure::NotFound { .. }) => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 /// Turns true when the process is asked to end.
@@ -139,6 +170,21 @@ fn open(google: &Google, place: &Place) -> Result<Arc<dyn Store>, Failure> {
         Place::Gcs { bucket, prefix } => Arc::new(GcsStore::new(google.storage.clone(), bucket, prefix)?),
         Place::Local { directory } => Arc::new(LocalStore::open(directory)?),
     })
+}
+
+/// The query that searches for anomalies, from the program or from a file beside the configuration.
+fn load_anomalies(setting: Option<&str>, config_path: &Path) -> Result<Option<ValidationQuery>, Problem> {
+    let (file, text) = match setting {
+        None => return Ok(None),
+        Some("builtin") => (builtin::ANOMALIES.0.to_string(), builtin::ANOMALIES.1.to_string()),
+        Some(file) => {
+            let path = config_path.parent().unwrap_or_else(|| Path::new(".")).join(file);
+            let text = std::fs::read_to_string(&path)
+                .map_err(|error| Problem::Queries(vec![format!("drill.anomalies: {}: {error}", path.display())]))?;
+            (path.display().to_string(), text)
+        }
+    };
+    queries::parse(&file, &text).map(Some).map_err(|error| Problem::Queries(vec![error.to_string()]))
 }
 
 /// The validation queries, from the program or from a folder beside the configuration.

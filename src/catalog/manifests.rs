@@ -15,10 +15,11 @@ use crate::store::Store;
 /// How many manifests are read at once.
 const PARALLEL: usize = 16;
 
-/// The backups of every tier, in their primary destinations.
+/// The backups of every tier, in their primary destinations; of a place that is gone, those of its copy.
 #[derive(Clone)]
 pub struct Catalog {
-    tiers: BTreeMap<TierName, Arc<dyn Store>>,
+    /// The primary first, never without one.
+    tiers: BTreeMap<TierName, Vec<Arc<dyn Store>>>,
 }
 
 /// A backup in the catalog.
@@ -67,13 +68,13 @@ pub enum CatalogError {
 }
 
 impl Catalog {
-    pub fn new(tiers: BTreeMap<TierName, Arc<dyn Store>>) -> Self {
+    pub fn new(tiers: BTreeMap<TierName, Vec<Arc<dyn Store>>>) -> Self {
         Self { tiers }
     }
 
     /// The store that a tier's backups are written to.
     pub fn primary(&self, tier: &TierName) -> Option<Arc<dyn Store>> {
-        self.tiers.get(tier).cloned()
+        self.tiers.get(tier)?.first().cloned()
     }
 
     /// Every backup, the newest first, and every manifest that cannot be used.
@@ -82,8 +83,8 @@ impl Catalog {
     /// When a store cannot be listed or read.
     pub async fn list(&self) -> Result<Listing, Failure> {
         let mut listing = Listing::default();
-        for (tier, store) in &self.tiers {
-            let backups = self.folders(tier, store).await?;
+        for (tier, stores) in &self.tiers {
+            let (store, backups) = self.folders_of_first(tier, stores).await?;
             let read: Vec<_> = stream::iter(backups)
                 .map(|folder| read(store.clone(), format!("{folder}manifest.json")))
                 .buffer_unordered(PARALLEL)
@@ -102,6 +103,24 @@ impl Catalog {
         });
         listing.broken.sort_by(|a, b| a.place.cmp(&b.place));
         Ok(listing)
+    }
+
+    /// The folders of a tier in the first of its places that is there.
+    async fn folders_of_first(
+        &self,
+        tier: &TierName,
+        stores: &[Arc<dyn Store>],
+    ) -> Result<(Arc<dyn Store>, Vec<String>), Failure> {
+        let mut gone = None;
+        for store in stores {
+            match self.folders(tier, store).await {
+                Ok(folders) => return Ok((store.clone(), folders)),
+                // A bucket that does not exist; one that cannot be reached is not taken for lost.
+                Err(error @ Failure::NotFound { .. }) => drop(gone.get_or_insert(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(gone.unwrap_or(Failure::NotFound { object: tier.to_string(), message: "has no destination".into() }))
     }
 
     async fn folders(&self, tier: &TierName, store: &Arc<dyn Store>) -> Result<Vec<String>, Failure> {

@@ -2,6 +2,7 @@
 //!
 //! Knows where they lie; does not know what a backup is made of, nor how a run goes on.
 
+pub mod drills;
 mod journal;
 mod lease;
 mod manifests;

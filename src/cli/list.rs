@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::output::Output;
 use crate::app::Exit;
+use crate::catalog::marks;
 use crate::job::{Context, JobError};
 use crate::model::TierName;
 use crate::report::{self, Align, Table};
@@ -29,11 +30,15 @@ pub(super) async fn run(context: &Context, args: Args, output: &Output) -> Resul
         ("tables", Align::Right),
         ("rows", Align::Right),
         ("size", Align::Right),
+        ("verified", Align::Left),
     ];
+    let named = entries.iter().map(|entry| (entry.manifest.name.clone(), entry.manifest.commit_id.clone()));
+    let marks = marks::of_all(context.home.as_ref(), named).await?;
     let mut table = Table::new(&columns);
     let mut documents = Vec::new();
     for entry in &entries {
         let manifest = &entry.manifest;
+        let verified = marks.get(&manifest.name).and_then(|marks| marks.verified.as_ref());
         let tables: usize = manifest.bigquery().map(|source| source.tables.len()).sum();
         let of = manifest.cut_at.unwrap_or(manifest.started_at);
         table.row([
@@ -43,11 +48,13 @@ pub(super) async fn run(context: &Context, args: Args, output: &Output) -> Resul
             tables.to_string(),
             report::thousands(manifest.row_count()),
             report::bytes(manifest.size_bytes()),
+            verified.map_or("-".into(), |mark| mark.at.strftime("%Y-%m-%d").to_string()),
         ]);
         documents.push(json!({
             "name": manifest.name, "tier": manifest.tier, "cut_at": of, "committed_at": manifest.committed_at,
             "table_count": tables, "row_count": manifest.row_count(), "size_bytes": manifest.size_bytes(),
             "place": entry.store.describe(), "manifest_sha256": entry.sha256,
+            "verified": verified,
         }));
     }
     let mut text = if entries.is_empty() { "no backups\n".to_string() } else { table.render() };

@@ -3,6 +3,7 @@
 mod backup;
 mod delete;
 mod diff;
+mod drill;
 mod ingest;
 mod list;
 mod output;
@@ -11,6 +12,7 @@ mod progress;
 #[cfg(feature = "query")]
 mod query;
 mod recover;
+mod report;
 mod restore;
 mod retention;
 mod show;
@@ -41,7 +43,8 @@ Exit codes:
     6  backup: done, but a source that the last backup holds rows of is empty
     7  diff: rows differ
     8  validate: no critical query failed, but not every one could be run
-   10  there is no such backup
+    9  drill: all came back, but an objective was missed
+   10  there is no such backup or drill
    11  another run holds the lease
    12  what is stored is not what was written
    13  a critical validation query failed
@@ -87,6 +90,10 @@ enum Verb {
     Verify(verify::Args),
     /// Bring back what was lost
     Restore(restore::Args),
+    /// Rehearse a disaster beside the real data: restore, compare, measure, tear down, report
+    Drill(drill::Args),
+    /// The report of a drill: text, JSON, or a page for finance
+    Report(report::Args),
     /// Run the validation queries
     Validate(validate::Args),
     /// Remove backups that no rule keeps: condemned first, removed after a time of grace
@@ -161,6 +168,8 @@ async fn run(cli: Cli, output: &Output) -> Exit {
         Verb::Show(args) => show::run(&context, args, output).await,
         Verb::Verify(args) => verify::run(&context, args, output).await,
         Verb::Restore(args) => restore::run(&context, args, output).await,
+        Verb::Drill(args) => drill::run(&context, args, output).await,
+        Verb::Report(args) => report::run(&context, args, output).await,
         Verb::Validate(args) => validate::run(&context, args, output).await,
         Verb::Retention(args) => retention::run(&context, args, output).await,
         Verb::Pin(args) => pin::pin(&context, args, output).await,

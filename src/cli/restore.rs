@@ -55,6 +55,7 @@ pub(super) async fn run(context: &Context, args: Args, output: &Output) -> Resul
         into,
         replace: args.replace,
         into_spreadsheet: args.into_spreadsheet,
+        ..RestoreRequest::default()
     };
     let entry = context.catalog.find(&backup, args.tier.as_ref()).await?;
     if args.dry_run {

@@ -2,10 +2,12 @@
 //!
 //! Knows nothing of files: the text is an argument, and so is the environment.
 
+mod drill;
 mod interpolate;
 mod reader;
 mod valid;
 
+pub use drill::{Drill, SecretName, Service};
 pub use reader::{Problem, Problems};
 pub use valid::{
     BigQuerySource, Config, Credentials, FingerprintSetting, Google, Ingestion, Keep, Objectives, Queries, Retention,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 use toml::{Table, Value};
 
+use super::drill::{Drill, SecretName, Service, read_drill, read_secrets, read_service};
 use super::reader::{Problems, Reader};
 use crate::model::{BackupName, DatasetId, Pattern, Period, Place, TierName};
 
@@ -22,6 +23,10 @@ pub struct Config {
     pub retention: Retention,
     pub validation: Option<Queries>,
     pub objectives: Objectives,
+    pub drill: Drill,
+    pub service: Option<Service>,
+    /// Keys that drills look after.
+    pub secrets: Vec<SecretName>,
     /// How many tables or objects are worked on at once.
     pub parallel: usize,
 }
@@ -227,6 +232,10 @@ pub(super) fn read(table: Table, problems: &mut Problems) -> Option<Config> {
         Some((path, table)) => read_objectives(&path, table, top.problems()),
         None => read_objectives("objectives", Table::new(), top.problems()),
     };
+    let drill = top.table("drill").map(|(path, table)| read_drill(&path, table, top.problems())).unwrap_or_default();
+    let service = top.table("service").and_then(|(path, table)| read_service(&path, table, top.problems()));
+    let secrets =
+        top.table("secrets").map(|(path, table)| read_secrets(&path, table, top.problems())).unwrap_or_default();
     top.finish();
 
     let home = home.or_else(|| {
@@ -243,6 +252,9 @@ pub(super) fn read(table: Table, problems: &mut Problems) -> Option<Config> {
         retention,
         validation,
         objectives,
+        drill,
+        service,
+        secrets,
         parallel: usize::try_from(parallel).unwrap_or(8),
     })
 }

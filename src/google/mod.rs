@@ -6,7 +6,9 @@ pub mod bigquery;
 mod error;
 mod rest;
 mod retry;
+pub mod run;
 pub mod scheduler;
+pub mod secrets;
 pub mod sheets;
 pub mod storage;
 
@@ -16,7 +18,9 @@ use crate::model::Failure;
 pub use auth::Credentials;
 pub use bigquery::BigQuery;
 pub use retry::RetryPolicy;
+pub use run::CloudRun;
 pub use scheduler::Scheduler;
+pub use secrets::Secrets;
 pub use sheets::Sheets;
 pub use storage::Storage;
 
@@ -38,6 +42,8 @@ pub struct Google {
     pub storage: Storage,
     pub sheets: Sheets,
     pub scheduler: Scheduler,
+    pub run: CloudRun,
+    pub secrets: Secrets,
 }
 
 impl Google {
@@ -62,6 +68,9 @@ impl Google {
         let bigquery = BigQuery::connect(rest, endpoint.as_deref(), credentials.clone()).await?;
         let rest = rest::Rest::new(http.clone(), &base(storage::HOST), credentials.clone(), retry.clone())?;
         let storage = Storage::connect(rest, endpoint.as_deref(), credentials.clone()).await?;
+        let plain = |host: &str| rest::Rest::new(http.clone(), &base(host), credentials.clone(), retry.clone());
+        let run = CloudRun::new(plain(run::HOST)?, plain(run::TOKENS_HOST)?);
+        let secrets = Secrets::new(plain(secrets::HOST)?);
         // Cloud-platform does not cover Sheets, and a login by hand may not cover both: hence credentials of its own.
         let rest = rest::Rest::new(
             http,
@@ -71,7 +80,7 @@ impl Google {
         )?;
         let sheets = Sheets::new(rest);
         let scheduler = Scheduler::connect(endpoint.as_deref(), credentials, retry).await?;
-        Ok(Self { bigquery, storage, sheets, scheduler })
+        Ok(Self { bigquery, storage, sheets, scheduler, run, secrets })
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     pub observer: Arc<dyn Observer>,
     pub queries: Arc<Vec<ValidationQuery>>,
+    /// Searches the usage for what a stolen key would do.
+    pub anomalies: Option<Arc<ValidationQuery>>,
     /// Opens a destination.
     pub open: Opener,
     /// Random hexadecimal text, for ids.

@@ -4,6 +4,8 @@ pub mod backup;
 mod capture;
 mod context;
 pub mod diff;
+mod copies;
+pub mod drill;
 pub mod ingest;
 pub mod inspect;
 mod parallel;

@@ -6,19 +6,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use serde_json::Value;
 
 use super::backup::count;
 use super::run::{self, Undo};
 use super::validate::{self, Validation};
 use super::verify::{checked, definition, format};
-use super::{Context, JobError, inspect, parallel};
+use super::{Context, JobError, copies, inspect, parallel};
 use crate::catalog::Entry;
 use crate::google::bigquery::QueryOptions;
 use crate::ingestion;
 use crate::manifest::{BigQueryRecord, StepTiming, TableRecord};
 use crate::model::schema::Schema;
-use crate::model::{BackupName, DatasetId, Failure, Place, TableId};
+use crate::model::{BackupName, DatasetId, Failure, Place, TableId, Totals};
 use crate::plan::facts::{IngestionFacts, count as number};
 use crate::plan::restore::{
     DatasetRestore, Existing, RestorePlan, RestoreRequest, TableRestore, TargetFacts, plan, targets,
@@ -47,6 +46,9 @@ pub struct RestoredTable {
     pub expected_row_count: u64,
     /// Whether rows, fingerprint and figures are those of the snapshot; `None` when none were recorded.
     pub proven: Option<bool>,
+    /// The figures at the cut, and those of the restored table.
+    pub expected: Option<Totals>,
+    pub found: Option<Totals>,
 }
 
 impl Restored {
@@ -60,7 +62,9 @@ impl Restored {
 /// # Errors
 /// `Refused` with everything that stands against it.
 pub async fn dry_run(context: &Context, entry: &Entry, request: &RestoreRequest) -> Result<RestorePlan, JobError> {
-    let (plan, _) = look_and_plan(context, entry, request).await?;
+    let (entry, note) = copies::choose(context, entry).await?;
+    let (mut plan, _) = look_and_plan(context, &entry, request).await?;
+    plan.notes.extend(note);
     Ok(plan)
 }
 
@@ -126,6 +130,11 @@ fn optional<T>(found: Result<T, Failure>) -> Result<Option<T>, Failure> {
 pub async fn run(context: &Context, entry: &Entry, request: &RestoreRequest) -> Result<Restored, JobError> {
     let started_at = context.now();
     context.observer.step_started("plan");
+    let (entry, note) = copies::choose(context, entry).await?;
+    if let Some(note) = note {
+        context.observer.note(&note);
+    }
+    let entry = &entry;
     let (plan, facts) = look_and_plan(context, entry, request).await?;
     let planned_at = context.now();
     let note = format!("{} of {}", count(plan.tables().count(), "table"), plan.backup);
@@ -134,7 +143,7 @@ pub async fn run(context: &Context, entry: &Entry, request: &RestoreRequest) -> 
     let id = run::new_id(context);
     let first = StepTiming { step: "plan".into(), started_at, ended_at: planned_at };
     run::run(context, &id, ("restore", entry.manifest.name.as_str()), async |saga| {
-        let work = Work { context, entry, plan: &plan, facts: &facts, id: &id };
+        let work = Work { context, entry, plan: &plan, facts: &facts, id: &id, stage: "" };
         let mut restored = work.steps(saga).await?;
         let steps = saga.timings().iter().map(|(step, started_at, ended_at)| StepTiming {
             step: step.clone(),
@@ -147,37 +156,74 @@ pub async fn run(context: &Context, entry: &Entry, request: &RestoreRequest) -> 
     .await
 }
 
+/// Restores as a part of another run: its steps are named `{stage}_{step}`, its jobs after `id`.
+///
+/// # Errors
+/// As `run`; what was done is taken back by the run that it is a part of.
+pub(super) async fn within(
+    context: &Context,
+    saga: &mut Saga<'_>,
+    entry: &Entry,
+    request: &RestoreRequest,
+    (id, stage): (&str, &str),
+) -> Result<Restored, JobError> {
+    let (plan, facts) = look_and_plan(context, entry, request).await?;
+    Work { context, entry, plan: &plan, facts: &facts, id, stage }.steps(saga).await
+}
+
+/// Compares what is there with a backup, and changes nothing.
+///
+/// # Errors
+/// When it cannot be looked at.
+pub(super) async fn examine(
+    context: &Context,
+    entry: &Entry,
+    request: &RestoreRequest,
+) -> Result<(Vec<RestoredTable>, Vec<String>), JobError> {
+    // What is there is what is looked at: it stands in nobody's way.
+    let (plan, facts) = look_and_plan(context, entry, &RestoreRequest { replace: true, ..request.clone() }).await?;
+    let work = Work { context, entry, plan: &plan, facts: &facts, id: "", stage: "" };
+    let loaded = work.read().await?.value;
+    Ok(work.compare(&loaded).await?.value)
+}
+
 struct Work<'a> {
     context: &'a Context,
     entry: &'a Entry,
     plan: &'a RestorePlan,
     facts: &'a TargetFacts,
     id: &'a str,
+    /// Which restore of a run this is; empty when it is the run itself.
+    stage: &'a str,
 }
 
 impl Work<'_> {
+    fn named(&self, step: &str) -> String {
+        if self.stage.is_empty() { step.into() } else { format!("{}_{step}", self.stage) }
+    }
+
     async fn steps(&self, saga: &mut Saga<'_>) -> Result<Restored, JobError> {
         // Every definition and cell is read and checked before anything is changed.
-        let loaded = saga.step("read", self.read()).await?;
+        let loaded = saga.step(&self.named("read"), self.read()).await?;
         if !self.plan.pause.is_empty() {
-            saga.step("arm_resume", self.arm_resume()).await?;
-            saga.step("pause", self.pause()).await?;
+            saga.step(&self.named("arm_resume"), self.arm_resume()).await?;
+            saga.step(&self.named("pause"), self.pause()).await?;
         }
         if self.plan.in_the_way().next().is_some() {
-            saga.step("safeguard", self.safeguard()).await?;
+            saga.step(&self.named("safeguard"), self.safeguard()).await?;
         }
-        saga.step("prepare", self.prepare()).await?;
-        saga.step("tables", self.tables(&loaded)).await?;
-        saga.step("load", self.load(&loaded)).await?;
-        let view_count = saga.step("views", self.views(&loaded)).await?;
-        saga.step("policies", self.policies(&loaded)).await?;
+        saga.step(&self.named("prepare"), self.prepare()).await?;
+        saga.step(&self.named("tables"), self.tables(&loaded)).await?;
+        saga.step(&self.named("load"), self.load(&loaded)).await?;
+        let view_count = saga.step(&self.named("views"), self.views(&loaded)).await?;
+        saga.step(&self.named("policies"), self.policies(&loaded)).await?;
         if !self.plan.sheets.is_empty() {
-            saga.step("sheets", self.sheets(&loaded)).await?;
+            saga.step(&self.named("sheets"), self.sheets(&loaded)).await?;
         }
-        let (tables, differences) = saga.step("compare", self.compare(&loaded)).await?;
-        let validations = saga.step("validate", self.validate()).await?;
+        let (tables, differences) = saga.step(&self.named("compare"), self.compare(&loaded)).await?;
+        let validations = saga.step(&self.named("validate"), self.validate()).await?;
         if !self.plan.pause.is_empty() {
-            saga.step("resume", self.resume()).await?;
+            saga.step(&self.named("resume"), self.resume()).await?;
         }
         let tabs =
             self.plan.sheets.iter().flat_map(|sheet| sheet.tabs.iter().map(|(title, _)| title.clone())).collect();
@@ -252,8 +298,12 @@ impl Work<'_> {
         let mut put_back = Vec::new();
         let mut location = String::new();
         for plan in &self.plan.datasets {
-            let snapshots = DatasetId::new(plan.target.project(), source.snapshot_dataset.dataset())
-                .map_err(|error| Failure::Invalid { object: plan.target.to_string(), message: error.to_string() })?;
+            let snapshots = if plan.scratch {
+                plan.target.clone()
+            } else {
+                DatasetId::new(plan.target.project(), source.snapshot_dataset.dataset())
+                    .map_err(|error| Failure::Invalid { object: plan.target.to_string(), message: error.to_string() })?
+            };
             bigquery::ensure_snapshot_dataset(&self.context.google, &snapshots, &plan.location).await?;
             let ids = self.ids(plan);
             location.clone_from(&plan.location);
@@ -436,11 +486,18 @@ impl Work<'_> {
         Ok(Done::new(()).note(count(cells, "cell")))
     }
 
-    /// Looks at what is there now: resources field by field, rows, figures, cells.
+    /// Looks at what is there now: definitions and policies, rows, figures, cells.
     async fn compare(&self, loaded: &Loaded) -> Result<Done<(Vec<RestoredTable>, Vec<String>)>, JobError> {
+        let google = &self.context.google;
         let mut tables = Vec::new();
         let mut differences = Vec::new();
         for (plan, record) in self.datasets() {
+            if plan.make {
+                let found = google.bigquery.get_dataset(&plan.target).await?;
+                let in_place = plan.source == plan.target;
+                let found = bigquery::dataset_differences(loaded.dataset(&plan.source)?, &found, in_place);
+                differences.extend(found.into_iter().map(|difference| format!("{}: {difference}", plan.target)));
+            }
             let each = plan.tables.iter().map(|table| self.compare_table(plan, table, record, loaded));
             let compared: Vec<(RestoredTable, Vec<String>)> =
                 stream::iter(each).buffered(self.context.config.parallel).try_collect().await?;
@@ -449,23 +506,28 @@ impl Work<'_> {
                 differences.extend(found);
             }
             for view in &plan.views {
-                let found = self.context.google.bigquery.get_table(&view.target).await?;
-                let mut saved = loaded.table(&view.source)?.resource.clone();
+                let Some(found) = optional(google.bigquery.get_table(&view.target).await)? else {
+                    differences.push(format!("{}: the view is not there", view.target));
+                    continue;
+                };
+                let saved = loaded.table(&view.source)?;
+                let mut resource = saved.resource.clone();
                 if plan.source != plan.target {
                     // Its query names the other dataset by now.
                     for kind in ["view", "materializedView"] {
-                        if saved[kind].is_object() {
-                            saved[kind]["query"] = found[kind]["query"].clone();
+                        if resource[kind].is_object() {
+                            resource[kind]["query"] = found[kind]["query"].clone();
                         }
                     }
                 }
-                let found = bigquery::comparable(&saved, &found);
+                let mut found = bigquery::comparable(&resource, &found);
+                found.extend(bigquery::policy_differences(google, &view.target, saved).await?);
                 differences.extend(found.into_iter().map(|difference| format!("{}: {difference}", view.target)));
             }
         }
         for sheet in &self.plan.sheets {
             for (title, _) in &sheet.tabs {
-                let found = sheets::read(&self.context.google, &sheet.target, title).await?;
+                let found = sheets::read(google, &sheet.target, title).await?;
                 if !found.same(loaded.grid(&sheet.source, title)?) {
                     differences.push(format!("spreadsheet {}, tab '{title}': its cells differ", sheet.target));
                 }
@@ -490,28 +552,56 @@ impl Work<'_> {
         let google = &self.context.google;
         let saved = find_table(record, &table.source).ok_or_else(|| missing(&table.source))?;
         let definition = loaded.table(&table.source)?;
-        let resource: Value = google.bigquery.get_table(&table.target).await?;
+        let mut restored = RestoredTable {
+            table: table.target.clone(),
+            row_count: 0,
+            expected_row_count: saved.row_count,
+            proven: saved.proof.as_ref().map(|_| false),
+            expected: saved.proof.clone(),
+            found: None,
+        };
+        let Some(resource) = optional(google.bigquery.get_table(&table.target).await)? else {
+            return Ok((restored, vec![format!("{}: the table is not there", table.target)]));
+        };
         let mut differences = bigquery::comparable(&definition.resource, &resource);
-        let row_count = number(&resource, "numRows");
-        if row_count != saved.row_count {
-            differences.push(format!("{row_count} rows, the backup holds {}", saved.row_count));
+        differences.extend(bigquery::policy_differences(google, &table.target, definition).await?);
+        restored.row_count = number(&resource, "numRows");
+        if restored.row_count != saved.row_count {
+            differences.push(format!("{} rows, the backup holds {}", restored.row_count, saved.row_count));
         }
-        let mut proven = None;
         if let Some(proof) = &saved.proof {
-            let corrupt = |message: String| Failure::Corrupt { object: table.source.to_string(), message };
-            let schema = Schema::from_json(&definition.schema()).map_err(|error| corrupt(error.to_string()))?;
-            let sql = crate::plan::proof::sql(&table.target, &schema);
-            let options = QueryOptions { location: Some(plan.location.clone()), ..QueryOptions::default() };
-            let result = google.bigquery.query(table.target.project(), &sql, &options).await?;
-            let totals = inspect::totals(&table.target, &schema, &result)?;
-            let found = proof.difference(&totals);
-            proven = Some(found.is_none());
+            let totals = self.totals(plan, &table.target, definition).await;
+            let found = match totals {
+                Ok(totals) => {
+                    let found = proof.difference(&totals);
+                    differences.extend(proof.missing_days(&totals));
+                    restored.found = Some(totals);
+                    found
+                }
+                // A column that is not there any more: the difference is told by the schema already.
+                Err(Failure::Invalid { message, .. }) if !differences.is_empty() => Some(message),
+                Err(error) => return Err(error.into()),
+            };
+            restored.proven = Some(found.is_none());
             differences.extend(found);
         }
         let differences = differences.into_iter().map(|difference| format!("{}: {difference}", table.target)).collect();
-        let restored =
-            RestoredTable { table: table.target.clone(), row_count, expected_row_count: saved.row_count, proven };
         Ok((restored, differences))
+    }
+
+    /// The figures of a restored table, by BigQuery.
+    async fn totals(
+        &self,
+        plan: &DatasetRestore,
+        table: &TableId,
+        definition: &bigquery::Definition,
+    ) -> Result<Totals, Failure> {
+        let corrupt = |message: String| Failure::Corrupt { object: table.to_string(), message };
+        let schema = Schema::from_json(&definition.schema()).map_err(|error| corrupt(error.to_string()))?;
+        let sql = crate::plan::proof::sql(table, &schema);
+        let options = QueryOptions { location: Some(plan.location.clone()), ..QueryOptions::default() };
+        let result = self.context.google.bigquery.query(table.project(), &sql, &options).await?;
+        inspect::totals(table, &schema, &result)
     }
 
     async fn validate(&self) -> Result<Done<Vec<Validation>>, JobError> {
@@ -529,7 +619,7 @@ impl Work<'_> {
 
     async fn resume(&self) -> Result<Done<()>, JobError> {
         ingestion::resume(&self.context.google, &self.plan.pause).await?;
-        Ok(Done::new(()).discharges("arm_resume").note(count(self.plan.pause.len(), "job")))
+        Ok(Done::new(()).discharges(&self.named("arm_resume")).note(count(self.plan.pause.len(), "job")))
     }
 }
 

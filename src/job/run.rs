@@ -26,6 +26,10 @@ pub(super) enum Undo {
     DropTables { tables: Vec<TableId> },
     /// A dataset that this run made; left alone if something else is in it by now.
     DropDataset { dataset: DatasetId },
+    /// The datasets of a drill, with all that is in them.
+    DropScratch { datasets: Vec<DatasetId> },
+    /// What stood for a Cloud Run service and a secret in a drill.
+    DropDoubles { service: Option<String>, secret: Option<String> },
     /// What was there before: tables with rows from the snapshots taken of them, the rest from its whole resource.
     PutBack { tables: Vec<(TableId, TableId)>, definitions: Vec<(TableId, Value)>, location: String },
 }
@@ -61,6 +65,10 @@ pub(super) async fn carry_out(context: &Context, run: &str, undo: Value) -> Resu
             Ok(()) | Err(Failure::NotFound { .. } | Failure::Invalid { .. } | Failure::Precondition { .. }) => Ok(()),
             Err(error) => Err(error),
         },
+        Undo::DropScratch { datasets } => drop_scratch(context, run, &datasets).await,
+        Undo::DropDoubles { service, secret } => {
+            drop_doubles(context, run, service.as_deref(), secret.as_deref()).await
+        }
         Undo::PutBack { tables, definitions, location } => {
             let project = tables.first().map(|(table, _)| table.project().to_string()).unwrap_or_default();
             let ids = JobIds { run: format!("{run}_undo"), project, location };
@@ -80,6 +88,52 @@ pub(super) async fn carry_out(context: &Context, run: &str, undo: Value) -> Resu
             }
             Ok(())
         }
+    }
+}
+
+/// What the names of a drill's scratch datasets end with.
+pub(super) fn scratch_suffix(run: &str) -> String {
+    format!("_drill_{}", run.replace('-', "_"))
+}
+
+/// Removes the datasets of a drill with all that is in them: those of this run only, as their names tell.
+pub(super) async fn drop_scratch(context: &Context, run: &str, datasets: &[DatasetId]) -> Result<(), Failure> {
+    for dataset in datasets {
+        if !dataset.dataset().ends_with(&scratch_suffix(run)) {
+            let message = format!("is no scratch dataset of run {run} and is left alone");
+            return Err(Failure::Precondition { object: dataset.to_string(), message });
+        }
+        bigquery::settle(&context.google, dataset.project(), run).await?;
+        match context.google.bigquery.delete_dataset(dataset, true).await {
+            Ok(()) | Err(Failure::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// What the names of a drill's services and secrets end with: short, and without capitals.
+pub(super) fn double_suffix(run: &str) -> String {
+    format!("-drill-{}", run.rsplit('-').next().unwrap_or_default().to_lowercase())
+}
+
+/// Removes what stood for a service and a secret in a drill: those of this run only, as their names tell.
+pub(super) async fn drop_doubles(
+    context: &Context,
+    run: &str,
+    service: Option<&str>,
+    secret: Option<&str>,
+) -> Result<(), Failure> {
+    for name in service.iter().chain(&secret).filter(|name| !name.ends_with(&double_suffix(run))) {
+        let message = format!("is no double of run {run} and is left alone");
+        return Err(Failure::Precondition { object: (*name).to_string(), message });
+    }
+    if let Some(service) = service {
+        context.google.run.delete_service(service).await?;
+    }
+    match secret {
+        Some(secret) => context.google.secrets.delete(secret).await,
+        None => Ok(()),
     }
 }
 

@@ -57,6 +57,19 @@ impl Totals {
         Some(if buckets.is_empty() { difference } else { format!("{difference} ({})", name_buckets(&buckets)) })
     }
 
+    /// Columns of dates with another number of days than before: a partition is empty, or new.
+    pub fn missing_days(&self, other: &Self) -> Vec<String> {
+        let days = |column: &ColumnTotals| column.distinct_dates;
+        let pairs = self.columns.iter().filter_map(|column| {
+            let found = other.columns.iter().find(|found| found.name == column.name)?;
+            Some((column, days(column)?, days(found)?))
+        });
+        pairs
+            .filter(|(_, before, after)| before != after)
+            .map(|(column, before, after)| format!("column {}: {after} days have rows, expected {before}", column.name))
+            .collect()
+    }
+
     /// The buckets in which the rows differ; `None` when one side has none.
     pub fn differing_buckets(&self, other: &Self) -> Option<Vec<u8>> {
         let buckets = |totals: &Self| totals.fingerprint.as_ref().and_then(|fingerprint| fingerprint.buckets.clone());

@@ -1,13 +1,15 @@
 //! What should be equal held against what is: query results and resources.
 
-use serde::Serialize;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::queries::{Expectation, ValidationQuery};
 use crate::manifest::QueryResult;
 
 /// The outcome of one check.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     pub name: String,
     pub title: String,
@@ -17,7 +19,7 @@ pub struct Verdict {
     pub findings: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     Passed,
@@ -172,6 +174,52 @@ pub fn resources(saved: &Value, found: &Value, ignored: &[&str]) -> Vec<String> 
         }
     }
     out
+}
+
+/// What differs between two sets of policies: row access policies with their grantees, and IAM bindings.
+pub fn policies(saved: (&[Value], Option<&Value>), found: (&[Value], Option<&Value>)) -> Vec<String> {
+    let (saved_rows, found_rows) = (row_policies(saved.0), row_policies(found.0));
+    let (saved_iam, found_iam) = (bindings(saved.1), bindings(found.1));
+    let mut out = Vec::new();
+    for (what, saved, found) in [("row access policy", saved_rows, found_rows), ("IAM role", saved_iam, found_iam)] {
+        for name in saved.keys().chain(found.keys().filter(|name| !saved.contains_key(*name))) {
+            match (saved.get(name), found.get(name)) {
+                (Some(a), Some(b)) if a == b => {}
+                (Some(_), None) => out.push(format!("{what} {name} is missing")),
+                (None, _) => out.push(format!("{what} {name} was not there")),
+                (Some(a), Some(b)) => out.push(format!("{what} {name}: {}, saved was {}", b.join(", "), a.join(", "))),
+            }
+        }
+    }
+    out
+}
+
+/// By policy: its filter and whom it lets read.
+fn row_policies(policies: &[Value]) -> BTreeMap<String, Vec<String>> {
+    let of = |policy: &Value| {
+        let name = text(&policy["rowAccessPolicyReference"]["policyId"]);
+        let filter = format!("filter {}", text(&policy["filterPredicate"]));
+        (name, std::iter::once(filter).chain(sorted(&policy["grantees"])).collect())
+    };
+    policies.iter().map(of).collect()
+}
+
+/// By role, and condition where there is one: the members.
+fn bindings(policy: Option<&Value>) -> BTreeMap<String, Vec<String>> {
+    let all = policy.and_then(|policy| policy["bindings"].as_array()).into_iter().flatten();
+    all.map(|binding| {
+        let role = text(&binding["role"]);
+        let condition = &binding["condition"]["expression"];
+        let name = if condition.is_null() { role } else { format!("{role} if {}", text(condition)) };
+        (name, sorted(&binding["members"]))
+    })
+    .collect()
+}
+
+fn sorted(texts: &Value) -> Vec<String> {
+    let mut texts: Vec<String> = texts.as_array().into_iter().flatten().map(text).collect();
+    texts.sort();
+    texts
 }
 
 fn walk(path: &str, a: &Value, b: &Value, out: &mut Vec<String>) {

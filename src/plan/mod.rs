@@ -6,6 +6,7 @@ pub mod backup;
 pub mod compare;
 pub mod diff;
 pub mod emptied;
+pub mod drill;
 pub mod facts;
 mod format;
 mod order;

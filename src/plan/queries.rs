@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::drill::checklist::Point;
 use crate::model::{BackupName, DatasetId, TableId};
 
 /// A query that says something about the data that a person would check.
@@ -15,6 +16,8 @@ pub struct ValidationQuery {
     pub tolerance: f64,
     /// A failure of this query fails the whole.
     pub critical: bool,
+    /// The point of the recovery's checklist that it answers.
+    pub checklist: Option<Point>,
     pub sql: String,
 }
 
@@ -52,6 +55,7 @@ pub fn parse(file: &str, text: &str) -> Result<ValidationQuery, QueryError> {
         expect: Expectation::Recorded,
         tolerance: 0.0,
         critical: true,
+        checklist: None,
         sql: text.trim().trim_end_matches(';').to_string(),
     };
     let mut expected = false;
@@ -81,6 +85,10 @@ pub fn parse(file: &str, text: &str) -> Result<ValidationQuery, QueryError> {
                     "no" => false,
                     _ => return Err(wrong(format!("critical is '{value}'; hint: yes or no"))),
                 }
+            }
+            "checklist" => {
+                let point = serde_json::from_value(value.into());
+                query.checklist = Some(point.map_err(|error| wrong(format!("checklist: {error}")))?);
             }
             _ => {} // an ordinary comment with a colon
         }

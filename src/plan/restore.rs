@@ -21,6 +21,18 @@ pub struct RestoreRequest {
     pub replace: bool,
     /// Another spreadsheet instead of the backup's own.
     pub into_spreadsheet: Option<String>,
+    /// For a drill: the scratch dataset that stands for each of the backup's.
+    pub scratch: BTreeMap<DatasetId, DatasetId>,
+}
+
+impl RestoreRequest {
+    fn target<'a>(&'a self, source: &'a DatasetId) -> &'a DatasetId {
+        self.scratch.get(source).or(self.into.as_ref()).unwrap_or(source)
+    }
+
+    fn in_scratch(&self) -> bool {
+        !self.scratch.is_empty()
+    }
 }
 
 /// What stands where the restore would write.
@@ -53,6 +65,8 @@ pub struct DatasetRestore {
     pub location: String,
     /// The dataset does not exist and is made.
     pub make: bool,
+    /// It belongs to a drill, which removes it.
+    pub scratch: bool,
     pub tables: Vec<TableRestore>,
     /// In dependency order.
     pub views: Vec<ViewRestore>,
@@ -116,7 +130,7 @@ pub fn targets(manifest: &Manifest, request: &RestoreRequest) -> (Vec<DatasetId>
     let mut datasets = BTreeSet::new();
     let mut tables = BTreeSet::new();
     for source in manifest.bigquery() {
-        let target = request.into.as_ref().unwrap_or(&source.dataset);
+        let target = request.target(&source.dataset);
         datasets.insert(target.clone());
         for id in wanted_tables(source, request).map(|t| &t.table).chain(wanted_views(source, request).map(|v| &v.view))
         {
@@ -200,7 +214,8 @@ pub fn plan(manifest: &Manifest, request: &RestoreRequest, facts: &TargetFacts) 
 }
 
 fn sheets_wanted(request: &RestoreRequest) -> bool {
-    request.tables.is_empty() && (request.into.is_none() || request.into_spreadsheet.is_some())
+    let beside = request.into.is_some() || request.in_scratch();
+    request.tables.is_empty() && (!beside || request.into_spreadsheet.is_some())
 }
 
 fn matches(request: &RestoreRequest, table: &TableId) -> bool {
@@ -221,7 +236,7 @@ fn dataset(
     facts: &TargetFacts,
     refusals: &mut Vec<Refusal>,
 ) -> DatasetRestore {
-    let target = request.into.clone().unwrap_or_else(|| source.dataset.clone());
+    let target = request.target(&source.dataset).clone();
     let existing = facts.datasets.get(&target);
     if let Some(location) = existing.and_then(|resource| resource["location"].as_str())
         && !location.eq_ignore_ascii_case(&source.location)
@@ -270,6 +285,7 @@ fn dataset(
         source: source.dataset.clone(),
         location: source.location.clone(),
         make: existing.is_none(),
+        scratch: request.in_scratch(),
         target,
         tables,
         views,

@@ -1,5 +1,7 @@
 //! All integration tests in one binary: one link instead of many.
 
+mod drill;
+mod drill_page;
 mod estate;
 mod failing_steps;
 mod floors;

@@ -46,8 +46,7 @@ async fn table(google: &Google, listed: ListedTable, location: Option<String>) -
     let ListedTable { id, kind, .. } = listed;
     let resource = google.bigquery.get_table(&id).await?;
     let is_table = kind == "TABLE";
-    let row_policies = if is_table { row_policies(google, &id).await? } else { vec![] };
-    let iam = Some(google.bigquery.get_table_iam(&id).await?).filter(|policy| !empty_policy(policy));
+    let (row_policies, iam) = policies(google, &id, is_table).await?;
     let visible_rows = match row_policies.is_empty() || count(&resource, "numRows") == 0 {
         true => None,
         false => Some(visible_rows(google, &id, location.clone()).await?),
@@ -55,6 +54,17 @@ async fn table(google: &Google, listed: ListedTable, location: Option<String>) -
     let by_ingestion = resource["timePartitioning"].is_object() && resource["timePartitioning"]["field"].is_null();
     let partitions = if is_table && by_ingestion { partitions(google, &id, location).await? } else { vec![] };
     Ok(TableFacts { id, kind, resource, row_policies, iam, visible_rows, partitions })
+}
+
+/// A table's row access policies, and the IAM policy where it has one of its own.
+pub(super) async fn policies(
+    google: &Google,
+    id: &TableId,
+    is_table: bool,
+) -> Result<(Vec<Value>, Option<Value>), Failure> {
+    let rows = if is_table { row_policies(google, id).await? } else { vec![] };
+    let iam = Some(google.bigquery.get_table_iam(id).await?).filter(|policy| !empty_policy(policy));
+    Ok((rows, iam))
 }
 
 /// The table's row access policies with their grantees, which only the policy's own IAM policy tells

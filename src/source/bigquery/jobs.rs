@@ -149,13 +149,37 @@ pub async fn unsnapshot(
     snapshot: &TableId,
     table: &TableId,
 ) -> Result<(), Failure> {
+    from_snapshot(google, ids, index, (snapshot, table), "WRITE_EMPTY").await
+}
+
+/// Replaces a table's rows by those of a snapshot of it.
+///
+/// # Errors
+/// When BigQuery refuses or fails.
+pub async fn put_back(
+    google: &Google,
+    ids: &JobIds,
+    index: usize,
+    snapshot: &TableId,
+    table: &TableId,
+) -> Result<(), Failure> {
+    from_snapshot(google, ids, index, (snapshot, table), "WRITE_TRUNCATE").await
+}
+
+async fn from_snapshot(
+    google: &Google,
+    ids: &JobIds,
+    index: usize,
+    (snapshot, table): (&TableId, &TableId),
+    disposition: &str,
+) -> Result<(), Failure> {
     let make = |_| {
         json!({"copy": {
             "sourceTable": reference(snapshot, ""),
             "destinationTable": reference(table, ""),
             "operationType": "RESTORE",
             "createDisposition": "CREATE_IF_NEEDED",
-            "writeDisposition": "WRITE_EMPTY",
+            "writeDisposition": disposition,
         }})
     };
     run(google, ids, ("unsnapshot", index), make).await.map(drop)

@@ -8,6 +8,9 @@ mod rebuild;
 pub use definition::{Definition, comparable};
 pub use inventory::inventory;
 pub use jobs::{
-    JobIds, cut_instant, drop_tables, ensure_snapshot_dataset, extract, load, settle, snapshot, unsnapshot,
+    JobIds, cut_instant, drop_tables, ensure_snapshot_dataset, extract, load, put_back, settle, snapshot, unsnapshot,
 };
-pub use rebuild::{apply_policies, finish_dataset, make_dataset, make_routine, make_table, make_view};
+pub use rebuild::{
+    apply_policies, dataset_differences, finish_dataset, make_dataset, make_routine, make_table, make_view,
+    policy_differences, repair,
+};

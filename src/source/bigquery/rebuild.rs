@@ -2,11 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Definition;
+use super::{Definition, inventory};
 use crate::google::Google;
 use crate::google::bigquery::insertable_table;
 use crate::model::{DatasetId, Failure, TableId};
-use crate::plan::queries;
+use crate::plan::{compare, queries};
 
 /// Fields of a dataset that the service computes.
 const OUTPUT_ONLY: &[&str] = &[
@@ -138,6 +138,48 @@ fn moved(sql: &str, source: &DatasetId, target: &DatasetId) -> String {
     queries::redirect(sql, &|id| {
         (id.dataset_id() == source).then(|| target.table(id.table()).ok().map(|id| id.sql())).flatten()
     })
+}
+
+/// The fields in which a dataset differs from its saved definition. A dataset beside the old one keeps its own access.
+pub fn dataset_differences(saved: &Definition, found: &Value, in_place: bool) -> Vec<String> {
+    let ignored: Vec<&str> =
+        OUTPUT_ONLY.iter().copied().chain((!in_place).then_some("access")).chain(["location"]).collect();
+    compare::resources(&saved.resource, found, &ignored)
+}
+
+/// The row access policies and IAM bindings in which a table or view differs from its saved definition.
+///
+/// # Errors
+/// When they cannot be read.
+pub async fn policy_differences(google: &Google, id: &TableId, saved: &Definition) -> Result<Vec<String>, Failure> {
+    let is_table = saved.resource["type"].as_str().unwrap_or("TABLE") == "TABLE";
+    let (rows, iam) = inventory::policies(google, id, is_table).await?;
+    Ok(compare::policies((&saved.row_access_policies, saved.iam_policy.as_ref()), (&rows, iam.as_ref())))
+}
+
+/// Gives a table that was overwritten its labels, texts and policies back: copies bring rows, not all else.
+///
+/// # Errors
+/// When BigQuery refuses.
+pub async fn repair(google: &Google, target: &TableId, before: &Value, saved: &Definition) -> Result<(), Failure> {
+    let found = google.bigquery.get_table(target).await?;
+    let kept = |key: &&String| !compare::NOT_COMPARED.contains(&key.as_str()) && key.as_str() != "schema";
+    let keys = |resource: &Value| {
+        resource.as_object().into_iter().flat_map(|fields| fields.keys().cloned()).collect::<Vec<_>>()
+    };
+    let mut changes = Map::new();
+    for key in keys(before).iter().chain(&keys(&found)).filter(kept) {
+        if before[key] != found[key] {
+            changes.insert(key.clone(), before[key].clone());
+        }
+    }
+    if !changes.is_empty() {
+        google.bigquery.patch_table(target, Value::Object(changes), None).await?;
+    }
+    if policy_differences(google, target, saved).await?.is_empty() {
+        return Ok(());
+    }
+    apply_policies(google, target, saved).await
 }
 
 /// Sets a table's row access policies and IAM policy: last, so that nothing is loaded through them.

@@ -1,0 +1,68 @@
+//! Which copies of a backup are whole: a restore takes the first that is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Context;
+use crate::catalog::Entry;
+use crate::manifest::Manifest;
+use crate::model::{Digests, Failure, Place};
+use crate::plan::backup::folder;
+use crate::store::Store;
+
+/// The places that hold every object of a backup with its size and checksum, the primary first.
+///
+/// # Errors
+/// When a place can neither be read nor is gone.
+pub(super) async fn whole(context: &Context, manifest: &Manifest) -> Result<Vec<(Place, Arc<dyn Store>)>, Failure> {
+    let places = context.config.tiers.get(&manifest.tier).map(|tier| tier.destinations.as_slice()).unwrap_or_default();
+    let mut copies = Vec::new();
+    for place in places {
+        let store = (context.open)(place)?;
+        if lacking(store.as_ref(), manifest).await? == 0 {
+            copies.push((place.clone(), store));
+        }
+    }
+    Ok(copies)
+}
+
+/// The backup where it is whole: where it was found, or else in the first whole copy, with a note that says so.
+///
+/// # Errors
+/// When a place can neither be read nor is gone.
+pub(super) async fn choose(context: &Context, entry: &Entry) -> Result<(Entry, Option<String>), Failure> {
+    let here = entry.store.describe();
+    let lacking = lacking(entry.store.as_ref(), &entry.manifest).await?;
+    if lacking == 0 {
+        return Ok((entry.clone(), None));
+    }
+    for (place, store) in whole(context, &entry.manifest).await? {
+        // BigQuery loads from buckets only.
+        if matches!(place, Place::Gcs { .. }) {
+            let note =
+                format!("{here} lacks {lacking} objects of the backup, or they have changed: restored from {place}");
+            return Ok((Entry { store, ..entry.clone() }, Some(note)));
+        }
+    }
+    Ok((entry.clone(), None)) // the restore itself says what is wrong with it
+}
+
+/// How many objects are not there as they were written.
+async fn lacking(store: &dyn Store, manifest: &Manifest) -> Result<usize, Failure> {
+    let folder = folder(&manifest.tier, &manifest.name, manifest.started_at);
+    let mut expected: BTreeMap<&str, &Digests> = manifest.objects().map(|o| (o.key.as_str(), &o.digests)).collect();
+    let listed = match store.list(&format!("{folder}/")).await {
+        Ok(listed) => listed,
+        Err(Failure::NotFound { .. }) => return Ok(expected.len()), // the place is gone
+        Err(error) => return Err(error),
+    };
+    for info in listed {
+        let same = |digests: &&Digests| {
+            info.size_bytes == digests.size_bytes && info.crc32c.is_none_or(|crc| crc == digests.crc32c)
+        };
+        if expected.get(info.key.as_str()).is_some_and(same) {
+            expected.remove(info.key.as_str());
+        }
+    }
+    Ok(expected.len())
+}
