@@ -3,8 +3,8 @@
 pub mod backup;
 mod capture;
 mod context;
-pub mod diff;
 mod copies;
+pub mod diff;
 pub mod drill;
 pub mod ingest;
 pub mod inspect;

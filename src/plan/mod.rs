@@ -5,8 +5,8 @@
 pub mod backup;
 pub mod compare;
 pub mod diff;
-pub mod emptied;
 pub mod drill;
+pub mod emptied;
 pub mod facts;
 mod format;
 mod order;

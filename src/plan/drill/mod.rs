@@ -249,7 +249,10 @@ fn serving_steps(config: &Config, service: Option<&Double>, secret: Option<&Doub
     if secret.is_some() {
         step(
             Nothing,
-            format!("look at {} of the configuration, and search the usage for anomalies", config.secrets.len()),
+            format!(
+                "see that every secret of the configuration ({}) is there, and search the usage for anomalies",
+                config.secrets.len()
+            ),
         );
     }
     step(Scratch, "remove the doubles".into());

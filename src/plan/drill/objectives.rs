@@ -87,7 +87,7 @@ pub struct Age {
 /// Steps after which data is there to be used again: proof and clean-up come later.
 const PROVING: &[&str] = &["compare", "validate", "dashboards", "mappings", "pipeline", "service", "health", "dry_run"];
 const DASHBOARDS: &[&str] = &["views", "policies", "dashboards"];
-const PIPELINE: &[&str] = &["describe", "deploy", "health", "dry_run", "restart"];
+const PIPELINE: &[&str] = &["describe", "deploy", "rotate", "revoke", "restart", "health", "dry_run"];
 
 /// Holds the phases of a drill against the recovery time objectives, and the ages against the recovery points.
 pub fn judge(objectives: &Objectives, restores: bool, phases: &[Phase], ages: &[Age]) -> Vec<Measured> {
