@@ -66,7 +66,7 @@ pub async fn connect(config: Config, path: &Path, observer: Arc<dyn Observer>) -
     for (name, tier) in &config.tiers {
         tiers.insert(name.clone(), tier.destinations.iter().map(open.as_ref()).collect::<Result<_, Failure>>()?);
     }
-    let home = home(&config, open.as_ref(), observer.as_ref()).await?;
+    let home = home(&config, &google, observer.as_ref()).await?;
     let host =
         std::env::var("HOSTNAME").or_else(|_| std::fs::read_to_string("/etc/hostname").map(|h| h.trim().to_string()));
     Ok(Context {
@@ -87,19 +87,15 @@ pub async fn connect(config: Config, path: &Path, observer: Arc<dyn Observer>) -
 }
 
 /// Where journal and lease are kept. When that place is gone and is a tier's primary, the tier's next place stands in.
-async fn home(
-    config: &Config,
-    open: &(dyn Fn(&Place) -> Result<Arc<dyn Store>, Failure> + Sync),
-    observer: &dyn Observer,
-) -> Result<Arc<dyn Store>, Failure> {
-    let primary = open(&config.home)?;
+async fn home(config: &Config, google: &Google, observer: &dyn Observer) -> Result<Arc<dyn Store>, Failure> {
+    let primary = open(google, &config.home)?;
     let copies = config.tiers.values().find(|tier| tier.destinations.first() == Some(&config.home));
     let copies = copies.map(|tier| &tier.destinations[1..]).unwrap_or_default();
     if copies.is_empty() || !is_gone(primary.as_ref()).await? {
         return Ok(primary);
     }
     for place in copies {
-        let store = open(place)?;
+        let store = open(google, place)?;
         if !is_gone(store.as_ref()).await? {
             observer.note(&format!("{} does not exist: journal and lease are kept in {place}", config.home));
             return Ok(store);

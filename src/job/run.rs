@@ -124,7 +124,7 @@ pub(super) async fn drop_doubles(
     service: Option<&str>,
     secret: Option<&str>,
 ) -> Result<(), Failure> {
-    for name in service.iter().chain(&secret).filter(|name| !name.ends_with(&double_suffix(run))) {
+    if let Some(name) = service.iter().chain(&secret).find(|name| !name.ends_with(&double_suffix(run))) {
         let message = format!("is no double of run {run} and is left alone");
         return Err(Failure::Precondition { object: (*name).to_string(), message });
     }
