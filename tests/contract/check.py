@@ -65,7 +65,7 @@ class Checker:
         found = self.documents.find(line["method"], described_path(path))
         label = f"{line['method']} {path}"
         if found is None:
-            kind = undescribed(line["method"], path)
+            kind = undescribed(line["method"], path, line["headers"])
             if product and kind is None:
                 self._blame(test, "request", f"{label}: no document describes it")
             self._undescribed_answer(test, label, line, kind)
@@ -192,9 +192,13 @@ def described_path(path):
     return "/bigquery/v2" + path if first == "projects" else path
 
 
-def undescribed(verb, path):
+def undescribed(verb, path, headers):
     """The name of what Google serves and documents elsewhere, in prose; None for what should have a document."""
     first = path.split("/")[1] if path.count("/") else path
+    if headers.get("content-type", "").startswith("application/grpc"):
+        return "gRPC (described by .proto files)"
+    if first == "_services":
+        return "services deployed on Cloud Run (their own protocols)"
     if first in ("computeMetadata", "token", ""):
         return "metadata server and tokens"
     if first == "batch":

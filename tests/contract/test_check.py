@@ -53,6 +53,11 @@ class Planted(unittest.TestCase):
         self.told(exchange("POST", "/v1/projects/p/locations/l/jobs/j:halt", {}, {}), "no document describes it")
         self.told(exchange("GET", "/storage/v1/b/x/o/a/b", answer={}), "no document describes it")
 
+    def test_what_has_no_document_is_named(self):
+        grpc = exchange("POST", "/google.pubsub.v1.Publisher/Publish", headers={"content-type": "application/grpc"})
+        for line, name in [(grpc, "gRPC"), (exchange("GET", "/bucket/object"), "XML API"), (exchange("POST", "/token"), "metadata server")]:
+            self.assertIn(name, next(iter(self.sound(line).undescribed)))
+
     def test_query_parameters(self):
         self.told(exchange("GET", TABLE + "?limit=5", answer={}), "unknown query parameter limit")
         self.told(exchange("GET", TABLE + "?maxResults=many", answer={}), "no integer")

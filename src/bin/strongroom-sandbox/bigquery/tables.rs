@@ -482,7 +482,8 @@ async fn change(
     whole: bool,
 ) -> Result<Value, ApiError> {
     let table = Decorated::parse(&project, &dataset, &id)?.plain()?;
-    changes.retain(|key, _| !COMPUTED.contains(&key.as_str()));
+    // A table is never left without a schema: bq sends a null when it changes something else.
+    changes.retain(|key, value| !COMPUTED.contains(&key.as_str()) && !(key == "schema" && value.is_null()));
     let owner = service.dataset(&project, &dataset)?;
     if changes.contains_key("view") || changes.contains_key("materializedView") {
         let before = service.table(&table)?;

@@ -258,6 +258,11 @@ async fn resources_are_kept_whole_and_patched() {
         .await;
     let made = server.get("datasets/d/tables/t?selectedFields=&view=0").await;
     assert_eq!(made["schema"]["fields"][0]["maxLength"], "20");
+    // As bq sends it when it changes something else.
+    let (status, same) =
+        server.call(Method::PATCH, "datasets/d/tables/t", json!({"schema": null, "resourceTags": {"k": "v"}})).await;
+    assert_eq!(status, 200);
+    assert_eq!(same["schema"], made["schema"]);
     assert_eq!(made["schema"]["fields"][0]["policyTags"]["names"][0], "t");
     assert_eq!(made["defaultRoundingMode"], "ROUND_HALF_AWAY_FROM_ZERO");
     assert_eq!((&made["maxStaleness"], &made["resourceTags"]["k"]), (&json!("0-0 0 1:0:0"), &json!("v")));
