@@ -21,7 +21,7 @@ use crate::model::schema::Schema;
 use crate::model::{Failure, Place, TableId, Totals};
 use crate::plan::backup::{BackupPlan, BigQueryPlan, SheetsPlan, TablePlan, meta_key};
 use crate::plan::facts::{BackupFacts, BigQueryFacts, SourceFacts, TableFacts, count as number};
-use crate::plan::queries;
+use crate::plan::{partitions, proof, queries};
 use crate::saga::Done;
 use crate::source::bigquery::{self, Definition};
 use crate::source::sheets::{self, Grid};
@@ -128,7 +128,7 @@ impl Capture<'_> {
             return Err(Failure::Corrupt { object: plan.table.to_string(), message }.into());
         }
         let proof = if plan.proof && !schema.fields.is_empty() {
-            let proof = self.proof(source, plan, &schema).await?;
+            let proof = self.proof(source, plan, (fresh, &schema)).await?;
             if let Some(difference) = proof.difference(&read) {
                 let message = format!("the files differ from the snapshot: {difference}");
                 return Err(Failure::Corrupt { object: plan.table.to_string(), message }.into());
@@ -147,6 +147,7 @@ impl Capture<'_> {
             format: plan.format.extension().into(),
             format_reason: plan.format_reason.clone(),
             objects,
+            partition_count: partition_count(plan, fresh),
             proof,
         })
     }
@@ -188,8 +189,13 @@ impl Capture<'_> {
     }
 
     /// Has BigQuery count, fingerprint and sum the snapshot.
-    async fn proof(&self, source: &BigQueryPlan, plan: &TablePlan, schema: &Schema) -> Result<Totals, JobError> {
-        let sql = crate::plan::proof::sql(&plan.snapshot, schema);
+    async fn proof(
+        &self,
+        source: &BigQueryPlan,
+        plan: &TablePlan,
+        (resource, schema): (&Value, &Schema),
+    ) -> Result<Totals, JobError> {
+        let sql = proof::sql(&plan.snapshot, schema, &partitions::every_row(resource));
         let options = QueryOptions { location: Some(source.location.clone()), ..QueryOptions::default() };
         let result = self.context.google.bigquery.query(source.dataset.project(), &sql, &options).await?;
         Ok(inspect::totals(&plan.table, schema, &result)?)
@@ -307,6 +313,12 @@ fn of_facts(facts: &TableFacts) -> Definition {
         row_access_policies: facts.row_policies.clone(),
         iam_policy: facts.iam.clone(),
     }
+}
+
+/// How many partitions a table has, by BigQuery's own count.
+fn partition_count(plan: &TablePlan, resource: &Value) -> Option<u64> {
+    let partitioned = resource["timePartitioning"].is_object() || resource["rangePartitioning"].is_object();
+    partitioned.then(|| number(resource, "numPartitions").max(plan.partitions.len() as u64))
 }
 
 /// The instant that a backup's data is of, for people.

@@ -142,7 +142,8 @@ async fn table(
         found.removed_rows = 0;
         return Ok(found);
     }
-    let look = Look { context, entry, record, target, location: &source.location, schema: &schema, format };
+    let filter = crate::plan::partitions::every_row(&resource);
+    let look = Look { context, entry, record, target, location: &source.location, schema: &schema, filter, format };
     let there = look.figures().await?;
     found.table_rows = there.row_count;
     let Some(buckets) = buckets_of(&there) else {
@@ -250,6 +251,8 @@ struct Look<'a> {
     target: &'a TableId,
     location: &'a str,
     schema: &'a Schema,
+    /// What the table's partitions ask of a query.
+    filter: String,
     format: TableFormat,
 }
 
@@ -260,7 +263,7 @@ impl Look<'_> {
     }
 
     async fn figures(&self) -> Result<Totals, Failure> {
-        let result = self.query(&proof::sql(self.target, self.schema), 1).await?;
+        let result = self.query(&proof::sql(self.target, self.schema, &self.filter), 1).await?;
         inspect::totals(self.target, self.schema, &result)
     }
 
@@ -275,7 +278,8 @@ impl Look<'_> {
 
     /// How often each hash of some buckets is in the table.
     async fn hashes(&self, buckets: &[u8]) -> Result<HashMap<i64, u64>, Failure> {
-        let result = self.query(&proof::hashes_sql(self.target, self.schema, buckets), usize::MAX).await?;
+        let result =
+            self.query(&proof::hashes_sql(self.target, self.schema, &self.filter, buckets), usize::MAX).await?;
         let number = |value: &Value| value.as_str().and_then(|text| text.parse::<i64>().ok());
         let pairs = result.rows.iter().map(|row| Some((number(row.first()?)?, number(row.get(1)?)? as u64)));
         pairs.collect::<Option<_>>().ok_or_else(|| self.odd())
@@ -300,7 +304,7 @@ impl Look<'_> {
         let mut hashes: Vec<i64> = wanted.keys().copied().collect();
         hashes.sort_unstable();
         for some in hashes.chunks(1000) {
-            let result = self.query(&proof::rows_sql(self.target, self.schema, some), usize::MAX).await?;
+            let result = self.query(&proof::rows_sql(self.target, self.schema, &self.filter, some), usize::MAX).await?;
             for row in &result.rows {
                 let text = |at: usize| row.get(at).and_then(Value::as_str);
                 let hash = text(0).and_then(|text| text.parse::<i64>().ok()).ok_or_else(|| self.odd())?;

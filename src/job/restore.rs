@@ -20,8 +20,9 @@ use crate::model::schema::Schema;
 use crate::model::{BackupName, DatasetId, Failure, Place, TableId, Totals};
 use crate::plan::facts::{IngestionFacts, count as number};
 use crate::plan::restore::{
-    DatasetRestore, Existing, RestorePlan, RestoreRequest, TableRestore, TargetFacts, plan, targets,
+    DatasetRestore, Existing, RestorePlan, RestoreRequest, TableRestore, TargetFacts, ViewRestore, plan, targets,
 };
+use crate::plan::{partitions, proof};
 use crate::saga::{Done, Saga};
 use crate::source::bigquery::{self, JobIds};
 use crate::source::sheets::{self, Grid};
@@ -215,12 +216,12 @@ impl Work<'_> {
         saga.step(&self.named("prepare"), self.prepare()).await?;
         saga.step(&self.named("tables"), self.tables(&loaded)).await?;
         saga.step(&self.named("load"), self.load(&loaded)).await?;
-        let view_count = saga.step(&self.named("views"), self.views(&loaded)).await?;
-        saga.step(&self.named("policies"), self.policies(&loaded)).await?;
+        let views = saga.step(&self.named("views"), self.views(&loaded)).await?;
+        saga.step(&self.named("policies"), self.policies(&loaded, &views)).await?;
         if !self.plan.sheets.is_empty() {
             saga.step(&self.named("sheets"), self.sheets(&loaded)).await?;
         }
-        let (tables, differences) = saga.step(&self.named("compare"), self.compare(&loaded)).await?;
+        let (tables, differences) = saga.step(&self.named("compare"), self.compare(&loaded, &views)).await?;
         let validations = saga.step(&self.named("validate"), self.validate()).await?;
         if !self.plan.pause.is_empty() {
             saga.step(&self.named("resume"), self.resume()).await?;
@@ -228,6 +229,7 @@ impl Work<'_> {
         let tabs =
             self.plan.sheets.iter().flat_map(|sheet| sheet.tabs.iter().map(|(title, _)| title.clone())).collect();
         let backup = self.plan.backup.clone();
+        let view_count = views.count;
         Ok(Restored { backup, tables, view_count, tabs, validations, timings: vec![], differences })
     }
 
@@ -341,7 +343,9 @@ impl Work<'_> {
     /// Journals what will be made, so that it can be taken back.
     async fn prepare(&self) -> Result<Done<()>, JobError> {
         let tables = self.plan.datasets.iter().flat_map(|dataset| {
-            dataset.tables.iter().map(|t| &t.target).chain(dataset.views.iter().map(|v| &v.target)).cloned()
+            let staging = dataset.tables.iter().filter_map(|t| t.staging.as_ref());
+            let tables = dataset.tables.iter().map(|t| &t.target).chain(staging);
+            tables.chain(dataset.views.iter().map(|v| &v.target)).cloned()
         });
         let undo = Undo::DropTables { tables: tables.collect() };
         Ok(Done::new(()).undo(undo.to_value()))
@@ -372,6 +376,11 @@ impl Work<'_> {
             })
             .await?;
             made += done.len();
+        }
+        for (plan, _) in self.datasets() {
+            for table in &plan.tables {
+                bigquery::tie_table(google, &plan.source, &table.target, loaded.table(&table.source)?).await?;
+            }
         }
         Ok(Done::new(()).note(count(made, "table")))
     }
@@ -410,6 +419,14 @@ impl Work<'_> {
             || Failure::Corrupt { object: table.source.to_string(), message: "its file format is not known".into() };
         let format = format(saved).ok_or_else(unknown)?;
         let schema = loaded.table(&table.source)?.schema();
+        if let Some(staging) = &table.staging {
+            let keys = by_partition(saved).into_values().flatten();
+            let uris: Vec<String> = keys.map(|key| self.uri(key)).collect::<Result<_, Failure>>()?;
+            let (google, now) = (&self.context.google, self.context.now());
+            let from = (format, &loaded.table(&table.source)?.resource);
+            let rows = bigquery::load_in_parts(google, ids, index, (&table.target, staging), from, &uris, now).await?;
+            return counted(table, saved, rows);
+        }
         let mut rows = 0;
         for (i, (partition, keys)) in by_partition(saved).into_iter().enumerate() {
             let uris: Vec<String> = keys.iter().map(|key| self.uri(key)).collect::<Result<_, Failure>>()?;
@@ -417,11 +434,7 @@ impl Work<'_> {
             let to = (&table.target, partition.as_deref());
             rows += bigquery::load(&self.context.google, ids, index, to, (format, &schema), &uris).await?;
         }
-        if rows != saved.row_count {
-            let message = format!("{rows} rows were loaded, the backup holds {}", saved.row_count);
-            return Err(Failure::Corrupt { object: table.target.to_string(), message }.into());
-        }
-        Ok(rows)
+        counted(table, saved, rows)
     }
 
     /// Where BigQuery finds an object.
@@ -435,33 +448,57 @@ impl Work<'_> {
         }
     }
 
-    async fn views(&self, loaded: &Loaded) -> Result<Done<usize>, JobError> {
-        let google = &self.context.google;
-        let mut made = 0;
-        for (plan, _) in self.datasets() {
-            for (dataset, name, saved) in loaded.routines.iter().filter(|(dataset, ..)| *dataset == plan.source) {
-                match bigquery::make_routine(google, dataset, (&plan.target, name), saved).await {
-                    Ok(()) | Err(Failure::Exists { .. }) => {}
+    /// Makes routines and views. One that reads another, be it of another dataset, is made after it; one that cannot be
+    /// made at all, since what it reads was gone before, stands in nobody's way.
+    async fn views(&self, loaded: &Loaded) -> Result<Done<Views>, JobError> {
+        let routines = self.datasets().flat_map(|(plan, _)| {
+            let own = loaded.routines.iter().filter(move |(dataset, ..)| *dataset == plan.source);
+            own.map(move |(_, name, saved)| Piece::Routine(plan, name, saved))
+        });
+        let views = self.datasets().flat_map(|(plan, _)| plan.views.iter().map(move |view| Piece::View(plan, view)));
+        let mut pending: Vec<Piece<'_>> = routines.chain(views).collect();
+        let mut made = Views::default();
+        loop {
+            let before = pending.len();
+            let mut failed = Vec::new();
+            for piece in pending {
+                match self.make(&piece, loaded).await {
+                    Ok(()) => made.count += usize::from(matches!(piece, Piece::View(..))),
+                    Err(error @ (Failure::NotFound { .. } | Failure::Invalid { .. })) => failed.push((piece, error)),
                     Err(error) => return Err(error.into()),
                 }
             }
-            // One after the other: each may read the one before.
-            for view in &plan.views {
-                bigquery::make_view(google, &plan.source, &view.target, loaded.table(&view.source)?).await?;
-                made += 1;
+            if failed.is_empty() || failed.len() == before {
+                made.unmade = failed.into_iter().map(|(piece, error)| (piece.target(), error.to_string())).collect();
+                break;
             }
+            pending = failed.into_iter().map(|(piece, _)| piece).collect();
         }
-        Ok(Done::new(made).note(count(made, "view")))
+        let note = count(made.count, "view");
+        Ok(Done::new(made).note(note))
     }
 
-    async fn policies(&self, loaded: &Loaded) -> Result<Done<()>, JobError> {
+    async fn make(&self, piece: &Piece<'_>, loaded: &Loaded) -> Result<(), Failure> {
+        let google = &self.context.google;
+        match piece {
+            Piece::View(plan, view) => {
+                bigquery::make_view(google, &plan.source, &view.target, loaded.table(&view.source)?).await
+            }
+            Piece::Routine(plan, name, saved) => {
+                match bigquery::make_routine(google, &plan.source, (&plan.target, name), saved).await {
+                    Ok(()) | Err(Failure::Exists { .. }) => Ok(()),
+                    Err(error) => Err(error),
+                }
+            }
+        }
+    }
+
+    async fn policies(&self, loaded: &Loaded, made: &Views) -> Result<Done<()>, JobError> {
         let google = &self.context.google;
         for (plan, _) in self.datasets() {
-            let objects = plan
-                .tables
-                .iter()
-                .map(|t| (&t.target, &t.source))
-                .chain(plan.views.iter().map(|v| (&v.target, &v.source)));
+            let views = plan.views.iter().filter(|view| made.holds(&view.target));
+            let objects =
+                plan.tables.iter().map(|t| (&t.target, &t.source)).chain(views.map(|v| (&v.target, &v.source)));
             for (target, source) in objects {
                 bigquery::apply_policies(google, target, loaded.table(source)?).await?;
             }
@@ -487,10 +524,15 @@ impl Work<'_> {
     }
 
     /// Looks at what is there now: definitions and policies, rows, figures, cells.
-    async fn compare(&self, loaded: &Loaded) -> Result<Done<(Vec<RestoredTable>, Vec<String>)>, JobError> {
+    async fn compare(
+        &self,
+        loaded: &Loaded,
+        made: &Views,
+    ) -> Result<Done<(Vec<RestoredTable>, Vec<String>)>, JobError> {
         let google = &self.context.google;
         let mut tables = Vec::new();
-        let mut differences = Vec::new();
+        let unmade = made.unmade.iter().map(|(target, error)| format!("{target}: could not be made: {error}"));
+        let mut differences: Vec<String> = unmade.collect();
         for (plan, record) in self.datasets() {
             if plan.make {
                 let found = google.bigquery.get_dataset(&plan.target).await?;
@@ -505,7 +547,7 @@ impl Work<'_> {
                 tables.push(table);
                 differences.extend(found);
             }
-            for view in &plan.views {
+            for view in plan.views.iter().filter(|view| made.holds(&view.target)) {
                 let Some(found) = optional(google.bigquery.get_table(&view.target).await)? else {
                     differences.push(format!("{}: the view is not there", view.target));
                     continue;
@@ -563,7 +605,11 @@ impl Work<'_> {
         let Some(resource) = optional(google.bigquery.get_table(&table.target).await)? else {
             return Ok((restored, vec![format!("{}: the table is not there", table.target)]));
         };
-        let mut differences = bigquery::comparable(&definition.resource, &resource);
+        let mut wanted = definition.resource.clone();
+        if plan.source != plan.target && wanted["tableConstraints"].is_object() {
+            wanted["tableConstraints"] = bigquery::constraints(&wanted, &plan.source, &plan.target);
+        }
+        let mut differences = bigquery::comparable(&wanted, &resource);
         differences.extend(bigquery::policy_differences(google, &table.target, definition).await?);
         restored.row_count = number(&resource, "numRows");
         if restored.row_count != saved.row_count {
@@ -598,7 +644,7 @@ impl Work<'_> {
     ) -> Result<Totals, Failure> {
         let corrupt = |message: String| Failure::Corrupt { object: table.to_string(), message };
         let schema = Schema::from_json(&definition.schema()).map_err(|error| corrupt(error.to_string()))?;
-        let sql = crate::plan::proof::sql(table, &schema);
+        let sql = proof::sql(table, &schema, &partitions::every_row(&definition.resource));
         let options = QueryOptions { location: Some(plan.location.clone()), ..QueryOptions::default() };
         let result = self.context.google.bigquery.query(table.project(), &sql, &options).await?;
         inspect::totals(table, &schema, &result)
@@ -623,6 +669,34 @@ impl Work<'_> {
     }
 }
 
+/// What is made of a definition alone, in the dataset of a plan.
+enum Piece<'a> {
+    Routine(&'a DatasetRestore, &'a str, &'a bigquery::Definition),
+    View(&'a DatasetRestore, &'a ViewRestore),
+}
+
+impl Piece<'_> {
+    fn target(&self) -> String {
+        match self {
+            Self::Routine(plan, name, _) => format!("{}.{name}", plan.target),
+            Self::View(_, view) => view.target.to_string(),
+        }
+    }
+}
+
+/// The views that were made, and what could not be, with the reason.
+#[derive(Default)]
+struct Views {
+    count: usize,
+    unmade: Vec<(String, String)>,
+}
+
+impl Views {
+    fn holds(&self, view: &TableId) -> bool {
+        !self.unmade.iter().any(|(target, _)| *target == view.to_string())
+    }
+}
+
 /// What was read from the vault.
 #[derive(Default)]
 struct Loaded {
@@ -644,6 +718,15 @@ impl Loaded {
     fn grid(&self, spreadsheet: &str, tab: &str) -> Result<&Grid, Failure> {
         self.grids.get(&(spreadsheet.to_string(), tab.to_string())).ok_or_else(|| missing(&tab))
     }
+}
+
+/// The rows that were loaded, when they are as many as the backup holds.
+fn counted(table: &TableRestore, saved: &TableRecord, rows: u64) -> Result<u64, JobError> {
+    if rows == saved.row_count {
+        return Ok(rows);
+    }
+    let message = format!("{rows} rows were loaded, the backup holds {}", saved.row_count);
+    Err(Failure::Corrupt { object: table.target.to_string(), message }.into())
 }
 
 fn missing(what: &impl ToString) -> Failure {

@@ -85,6 +85,9 @@ pub struct TableRecord {
     /// Why not the tier's format.
     pub format_reason: Option<String>,
     pub objects: Vec<ObjectRecord>,
+    /// How many partitions the table had at the cut; absent when it is not partitioned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition_count: Option<u64>,
     /// Counted and summed by BigQuery on the snapshot; absent when the setting is off.
     pub proof: Option<Totals>,
 }

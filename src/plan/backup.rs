@@ -1,5 +1,7 @@
 //! The plan of a backup.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -253,6 +255,13 @@ fn bigquery(
                 views.push((table.id.clone(), String::new()));
             }
             kind => notes.push(format!("{}: a {kind}, left out", table.id)),
+        }
+    }
+    let held: BTreeSet<TableId> = facts.tables.iter().filter(taken).map(|table| table.id.clone()).collect();
+    for (view, sql) in &views {
+        let routine = |id: &TableId| facts.routines.iter().any(|(name, _)| name == id.table());
+        for missing in order::missing_in(sql, &source.dataset, &held).into_iter().filter(|id| !routine(id)) {
+            notes.push(format!("{view}: reads {missing}, which this backup does not hold"));
         }
     }
     BigQueryPlan {

@@ -152,3 +152,17 @@ fn a_bucket_must_be_where_bigquery_extracts_to() {
         assert_eq!(exportable(dataset, bucket), expected, "{dataset} {bucket}");
     }
 }
+
+#[test]
+fn a_table_of_more_columns_than_bigquery_allows_is_refused() {
+    let tier = "daily".parse().unwrap();
+    let fields: Vec<Value> = (0..10_001).map(|i| json!({"name": format!("c{i}"), "type": "BOOLEAN"})).collect();
+    let wide = table("wide", "TABLE", json!({"schema": {"fields": fields}, "numRows": "1", "numBytes": "1"}));
+    let config = config(|text| text);
+    let now = "2026-08-01T02:00:00Z".parse().unwrap();
+    let refusals = plan(&config, (&tier, &Occasion::Schedule), &facts(vec![wide]), now).unwrap_err();
+    assert!(
+        refusals[0].to_string().contains("ai_usage_analytics.wide: schema field '': more than 10000 fields"),
+        "{refusals:?}"
+    );
+}

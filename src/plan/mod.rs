@@ -10,6 +10,7 @@ pub mod emptied;
 pub mod facts;
 mod format;
 mod order;
+pub mod partitions;
 pub mod proof;
 pub mod queries;
 pub mod restore;

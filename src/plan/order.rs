@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::TableId;
+use crate::model::{DatasetId, TableId};
 
 /// Sorts views so that each comes after the views it names. Ties, and views that name each other, are in order of name.
 pub(super) fn by_dependency(views: Vec<(TableId, String)>) -> Vec<TableId> {
@@ -30,6 +30,21 @@ pub(super) fn by_dependency(views: Vec<(TableId, String)>) -> Vec<TableId> {
         }
     }
     ordered
+}
+
+/// The tables and views of `dataset` that a view's text mentions and that `names` lacks. A name in a comment or a string
+/// counts too: this is for a note, not for a decision.
+pub(super) fn missing_in(sql: &str, dataset: &DatasetId, names: &BTreeSet<TableId>) -> Vec<TableId> {
+    let text = sql.replace('`', "");
+    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '*' | '$');
+    let full = format!("{}.{}.", dataset.project(), dataset.dataset());
+    let short = format!("{}.", dataset.dataset());
+    let mentioned = text.split(|c: char| !is_part(c)).filter_map(|word| {
+        let table = word.strip_prefix(&full).or_else(|| word.strip_prefix(&short))?;
+        dataset.table(table).ok().filter(|_| !table.contains(['.', '*', '$']))
+    });
+    let missing: BTreeSet<TableId> = mentioned.filter(|id| !names.contains(id)).collect();
+    missing.into_iter().collect()
 }
 
 /// Which of `names` a query's text mentions, as `project.dataset.table` or `dataset.table`, in back quotes or not.
@@ -62,6 +77,18 @@ mod tests {
         ]);
         let names: Vec<&str> = ordered.iter().map(TableId::table).collect();
         assert_eq!(names, ["c_alone", "z_base", "b_middle", "a_top"]);
+    }
+
+    #[test]
+    fn what_a_view_reads_and_nobody_has_is_found() {
+        let dataset: DatasetId = "p-1.d".parse().unwrap();
+        let names = BTreeSet::from(["p-1.d.here".parse().unwrap()]);
+        let missing = |sql: &str| {
+            let found = missing_in(sql, &dataset, &names);
+            found.iter().map(|id| id.table().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(missing("select * from `p-1.d.gone` join d.here using (x) join `p-1`.`d`.`away`"), ["away", "gone"]);
+        assert_eq!(missing("select * from p-1.other.t, d.shard_*, d.INFORMATION_SCHEMA.TABLES, e.d.x"), [""; 0]);
     }
 
     #[test]

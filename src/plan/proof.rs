@@ -2,6 +2,7 @@
 //!
 //! One scan for everything, since BigQuery bills the scan.
 
+use super::partitions::quoted;
 use crate::codec::value;
 use crate::model::schema::{Field, FieldType, Mode, Schema};
 use crate::model::{Buckets, ColumnTotals, Fingerprint, TableId, Totals};
@@ -31,9 +32,13 @@ fn has_figures(field: &Field) -> bool {
         )
 }
 
+/// Columns beyond this have no figures of their own, only their part of the fingerprint: a query may be 1 MB long and give
+/// 10,000 columns (<https://cloud.google.com/bigquery/quotas#query_jobs>).
+const FIGURED_AT_MOST: usize = 500;
+
 /// The columns that have figures, in order.
 pub fn figured(schema: &Schema) -> impl Iterator<Item = &Field> {
-    schema.fields.iter().filter(|field| has_figures(field))
+    schema.fields.iter().filter(|field| has_figures(field)).take(FIGURED_AT_MOST)
 }
 
 /// A row as the fingerprint sees it: TO_JSON_STRING of what has a canonical form, with the table's alias `t`.
@@ -49,8 +54,9 @@ pub fn row_sql(schema: &Schema) -> Option<String> {
 /// The query over `table`: columns `n, x, s, buckets`, then for the i-th figured column `nulls_i, min_i, max_i`, for
 /// numbers `sum_i`, for dates `dates_i`.
 ///
-/// Rows are combined by bucket, then the 256 buckets into one row, so that one scan gives both.
-pub fn sql(table: &TableId, schema: &Schema) -> String {
+/// Rows are combined by bucket, then the 256 buckets into one row, so that one scan gives both. `filter` is what the table's
+/// partitions ask for (`partitions::every_row`), here and below.
+pub fn sql(table: &TableId, schema: &Schema, filter: &str) -> String {
     let row = row_sql(schema).unwrap_or_else(|| "''".into());
     let mut rows = vec![format!("FARM_FINGERPRINT({row}) AS h")];
     let mut parts = vec![
@@ -91,7 +97,10 @@ pub fn sql(table: &TableId, schema: &Schema) -> String {
             FieldType::Float64 => format!("c{i}"),
             FieldType::Date => {
                 // Distinct days do not add up over buckets. BigQuery bills a column once, however often a query reads it.
-                whole.push(format!("(SELECT COUNT(DISTINCT d.{column}) FROM {} AS d) AS dates_{i}", table.sql()));
+                whole.push(format!(
+                    "(SELECT COUNT(DISTINCT d.{column}) FROM {} AS d{filter}) AS dates_{i}",
+                    table.sql()
+                ));
                 continue;
             }
             _ => continue,
@@ -100,7 +109,7 @@ pub fn sql(table: &TableId, schema: &Schema) -> String {
         whole.push(format!("CAST(SUM(sum_{i}) AS STRING) AS sum_{i}"));
     }
     format!(
-        "SELECT {} FROM (SELECT {} FROM (SELECT {} FROM {} AS t) GROUP BY b)",
+        "SELECT {} FROM (SELECT {} FROM (SELECT {} FROM {} AS t{filter}) GROUP BY b)",
         whole.join(", "),
         parts.join(", "),
         rows.join(", "),
@@ -109,22 +118,22 @@ pub fn sql(table: &TableId, schema: &Schema) -> String {
 }
 
 /// The query for how often each hash of some buckets is there: columns `h, n`.
-pub fn hashes_sql(table: &TableId, schema: &Schema, buckets: &[u8]) -> String {
+pub fn hashes_sql(table: &TableId, schema: &Schema, filter: &str, buckets: &[u8]) -> String {
     let row = row_sql(schema).unwrap_or_else(|| "''".into());
     let buckets: Vec<String> = buckets.iter().map(u8::to_string).collect();
     format!(
-        "SELECT h, COUNT(*) AS n FROM (SELECT FARM_FINGERPRINT({row}) AS h FROM {} AS t) WHERE (h & 255) IN ({}) GROUP BY h",
+        "SELECT h, COUNT(*) AS n FROM (SELECT FARM_FINGERPRINT({row}) AS h FROM {} AS t{filter}) WHERE (h & 255) IN ({}) GROUP BY h",
         table.sql(),
         buckets.join(", ")
     )
 }
 
 /// The query for the rows of some hashes: columns `h, j`.
-pub fn rows_sql(table: &TableId, schema: &Schema, hashes: &[i64]) -> String {
+pub fn rows_sql(table: &TableId, schema: &Schema, filter: &str, hashes: &[i64]) -> String {
     let row = row_sql(schema).unwrap_or_else(|| "''".into());
     let hashes: Vec<String> = hashes.iter().map(i64::to_string).collect();
     format!(
-        "SELECT h, ANY_VALUE(j) AS j FROM (SELECT j, FARM_FINGERPRINT(j) AS h FROM (SELECT {row} AS j FROM {} AS t)) \
+        "SELECT h, ANY_VALUE(j) AS j FROM (SELECT j, FARM_FINGERPRINT(j) AS h FROM (SELECT {row} AS j FROM {} AS t{filter})) \
          WHERE h IN ({}) GROUP BY h",
         table.sql(),
         hashes.join(", ")
@@ -185,11 +194,6 @@ pub fn read(schema: &Schema, cell: &dyn Fn(&str) -> Option<String>) -> Result<To
     Ok(Totals { row_count, fingerprint, columns })
 }
 
-/// A column's name between back quotes.
-fn quoted(name: &str) -> String {
-    format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,13 +203,13 @@ mod tests {
         let table: TableId = "p.d.t".parse().unwrap();
         let whole =
             Schema::new(vec![Field::required("id", FieldType::Int64), Field::nullable("name", FieldType::String)]);
-        assert!(sql(&table, &whole).contains("TO_JSON_STRING(t)"));
+        assert!(sql(&table, &whole, "").contains("TO_JSON_STRING(t)"));
         let loose = Schema::new(vec![
             Field::required("id", FieldType::Int64),
             Field::nullable("doc", FieldType::Json),
             Field::record("r", Mode::Nullable, vec![Field::nullable("where", FieldType::Geography)]),
         ]);
-        assert!(sql(&table, &loose).contains("TO_JSON_STRING(STRUCT(t.`id`))"));
+        assert!(sql(&table, &loose, "").contains("TO_JSON_STRING(STRUCT(t.`id`))"));
         let none = Schema::new(vec![Field::nullable("doc", FieldType::Json)]);
         assert_eq!(fingerprinted(&none), None);
     }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Refusal;
 use super::facts::IngestionFacts;
+use super::{Refusal, partitions};
 use crate::manifest::{BigQueryRecord, Manifest, TabRecord, TableRecord, ViewRecord};
 use crate::model::{BackupName, DatasetId, Pattern, TableId};
 
@@ -81,6 +81,9 @@ pub struct TableRestore {
     pub file_count: usize,
     pub size_bytes: u64,
     pub existing: Existing,
+    /// By way of this table, in parts: it has more partitions than one job may write.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub staging: Option<TableId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -265,6 +268,7 @@ fn dataset(
         .map(|(record, target)| TableRestore {
             source: record.table.clone(),
             existing: table_in_the_way(&target, request, facts, refusals),
+            staging: staging(record, &target, refusals),
             target,
             row_count: record.row_count,
             file_count: record.objects.len(),
@@ -290,6 +294,22 @@ fn dataset(
         tables,
         views,
         routines,
+    }
+}
+
+/// Where a table is loaded first when one job may not write all its partitions. Those of ingestion time are loaded each
+/// by itself.
+fn staging(record: &TableRecord, target: &TableId, refusals: &mut Vec<Refusal>) -> Option<TableId> {
+    let alone = record.objects.iter().any(|object| object.key.contains("/partition="));
+    if alone || !partitions::must_split(record.partition_count.unwrap_or(0)) {
+        return None;
+    }
+    match target.dataset_id().table(&format!("{}_strongroom_staging", target.table())) {
+        Ok(staging) => Some(staging),
+        Err(error) => {
+            refusals.push(Refusal::new(target, error.to_string(), "its name is too long for a staging table's"));
+            None
+        }
     }
 }
 
@@ -396,6 +416,7 @@ mod tests {
             format: "avro".into(),
             format_reason: None,
             objects: vec![object("o")],
+            partition_count: None,
             proof: None,
         };
         let view = ViewRecord { view: "p-1.sales.v".parse().unwrap(), kind: "VIEW".into(), meta: object("v") };

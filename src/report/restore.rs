@@ -22,12 +22,17 @@ pub fn plan(plan: &RestorePlan) -> String {
         ];
         let mut table = Table::new(&columns);
         for plan in &dataset.tables {
+            let mut remarks = vec![existing(plan.existing, "a snapshot of what is there is taken first")];
+            remarks.retain(|remark| !remark.is_empty());
+            if plan.staging.is_some() {
+                remarks.push("more partitions than one job may write: in parts");
+            }
             table.row([
                 plan.target.table().to_string(),
                 thousands(plan.row_count),
                 plan.file_count.to_string(),
                 bytes(plan.size_bytes),
-                existing(plan.existing, "a snapshot of what is there is taken first").to_string(),
+                remarks.join("; "),
             ]);
         }
         out.push_str(&table.render());

@@ -142,13 +142,40 @@ impl Estate {
         assert!((200..300).contains(&status), "DELETE {path}: {status} {body}");
     }
 
+    /// Runs a job to its end; it must succeed.
+    #[track_caller]
+    pub fn done(&self, job: Value) -> Value {
+        let jobs = format!("/bigquery/v2/projects/{PROJECT}/jobs");
+        let mut job = self.post(&jobs, job);
+        while job["status"]["state"] != "DONE" {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            let reference = &job["jobReference"];
+            let (id, location) = (reference["jobId"].as_str().unwrap(), reference["location"].as_str().unwrap());
+            job = self.get(&format!("{jobs}/{id}?location={location}"));
+        }
+        assert_eq!(job["status"]["errorResult"], Value::Null, "{job}");
+        job
+    }
+
     /// A query's rows, as an outsider gets them.
     #[track_caller]
     pub fn query(&self, sql: &str) -> Vec<Vec<Value>> {
         let body = json!({"query": sql, "useLegacySql": false, "timeoutMs": 60000, "maxResults": 10000});
-        let answer = self.post(&format!("/bigquery/v2/projects/{PROJECT}/queries"), body);
-        assert_eq!(answer["jobComplete"], true, "{answer}");
-        let rows = answer["rows"].as_array().cloned().unwrap_or_default();
+        let mut answer = self.post(&format!("/bigquery/v2/projects/{PROJECT}/queries"), body);
+        let job = answer["jobReference"].clone();
+        let (id, location) = (job["jobId"].as_str().unwrap_or_default(), job["location"].as_str().unwrap_or_default());
+        let results = format!("/bigquery/v2/projects/{PROJECT}/queries/{id}?location={location}&timeoutMs=60000");
+        // The service waits only so long, whatever it is asked.
+        while answer["jobComplete"] == false {
+            answer = self.get(&results);
+        }
+        let mut rows = Vec::new();
+        loop {
+            rows.extend(answer["rows"].as_array().cloned().unwrap_or_default());
+            // A page ends early when its rows are large.
+            let Some(token) = answer["pageToken"].as_str().filter(|token| !token.is_empty()) else { break };
+            answer = self.get(&format!("{results}&pageToken={token}"));
+        }
         rows.iter().map(|row| row["f"].as_array().unwrap().iter().map(|cell| cell["v"].clone()).collect()).collect()
     }
 

@@ -2,13 +2,19 @@
 
 mod drill;
 mod drill_page;
+mod edges;
 mod estate;
 mod failing_steps;
 mod floors;
 mod google;
 mod google_faults;
 mod main_job;
+mod metadata;
 mod proof;
 mod proxy;
+mod readers;
+mod real_exports;
 mod retention;
 mod sandbox;
+mod type_matrix;
+mod warehouse;

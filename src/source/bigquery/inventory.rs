@@ -8,6 +8,7 @@ use crate::google::Google;
 use crate::google::bigquery::{ListedTable, QueryOptions};
 use crate::model::{DatasetId, Failure, TableId};
 use crate::plan::facts::{BigQueryFacts, TableFacts, count};
+use crate::plan::partitions::every_row;
 
 /// Lists the dataset and looks at everything in it that the source takes.
 ///
@@ -49,7 +50,7 @@ async fn table(google: &Google, listed: ListedTable, location: Option<String>) -
     let (row_policies, iam) = policies(google, &id, is_table).await?;
     let visible_rows = match row_policies.is_empty() || count(&resource, "numRows") == 0 {
         true => None,
-        false => Some(visible_rows(google, &id, location.clone()).await?),
+        false => Some(visible_rows(google, &id, &resource, location.clone()).await?),
     };
     let by_ingestion = resource["timePartitioning"].is_object() && resource["timePartitioning"]["field"].is_null();
     let partitions = if is_table && by_ingestion { partitions(google, &id, location).await? } else { vec![] };
@@ -90,10 +91,15 @@ fn empty_policy(policy: &Value) -> bool {
 
 /// Rows that this program may see. An extract silently leaves out those that a row access policy hides
 /// (<https://cloud.google.com/bigquery/docs/using-row-level-security-with-features#extract_jobs>).
-async fn visible_rows(google: &Google, id: &TableId, location: Option<String>) -> Result<u64, Failure> {
+async fn visible_rows(
+    google: &Google,
+    id: &TableId,
+    resource: &Value,
+    location: Option<String>,
+) -> Result<u64, Failure> {
     let options = QueryOptions { location, ..QueryOptions::default() };
-    let result =
-        google.bigquery.query(id.project(), &format!("SELECT COUNT(*) AS n FROM {}", id.sql()), &options).await?;
+    let sql = format!("SELECT COUNT(*) AS n FROM {}{}", id.sql(), every_row(resource));
+    let result = google.bigquery.query(id.project(), &sql, &options).await?;
     let n = result.cell(0, "n").and_then(Value::as_str).and_then(|n| n.parse().ok());
     n.ok_or_else(|| Failure::Corrupt { object: id.to_string(), message: "COUNT(*) gave no number".into() })
 }

@@ -62,7 +62,7 @@ const ATTEMPTS: u32 = 4;
 
 /// Runs a job until it succeeded. Failures inside the service take a new id
 /// (<https://cloud.google.com/bigquery/docs/error-messages>: `jobBackendError`, `jobInternalError`).
-async fn run(
+pub(super) async fn run(
     google: &Google,
     ids: &JobIds,
     (kind, index): (&str, usize),
@@ -263,6 +263,8 @@ pub async fn load(
                 load["decimalTargetTypes"] = json!(["NUMERIC", "BIGNUMERIC"]);
                 // Files of other writers hold lists in LIST form; without effect on BigQuery's own repeated fields.
                 load["parquetOptions"] = json!({"enableListInference": true});
+                // Flexible names as they are, whatever the project's own setting would make of them.
+                load["columnNameCharacterMap"] = "STRICT".into();
             }
         }
         json!({"load": load})

@@ -4,6 +4,7 @@ mod definition;
 mod inventory;
 mod jobs;
 mod rebuild;
+mod staging;
 
 pub use definition::{Definition, comparable};
 pub use inventory::inventory;
@@ -11,6 +12,7 @@ pub use jobs::{
     JobIds, cut_instant, drop_tables, ensure_snapshot_dataset, extract, load, put_back, settle, snapshot, unsnapshot,
 };
 pub use rebuild::{
-    apply_policies, dataset_differences, finish_dataset, make_dataset, make_routine, make_table, make_view,
-    policy_differences, repair,
+    apply_policies, constraints, dataset_differences, finish_dataset, make_dataset, make_routine, make_table,
+    make_view, policy_differences, repair, tie_table,
 };
+pub use staging::load_in_parts;

@@ -23,9 +23,16 @@ const OUTPUT_ONLY: &[&str] = &[
     "tags",
 ];
 
-/// Fields that are set last: defaults would put an expiration on what is restored, and access may name views that are
-/// not there yet.
-const SET_LAST: &[&str] = &["defaultTableExpirationMs", "defaultPartitionExpirationMs", "access"];
+/// Fields that are set last: defaults would change tables that were made before they were set, and access may name views
+/// that are not there yet.
+const SET_LAST: &[&str] = &[
+    "defaultTableExpirationMs",
+    "defaultPartitionExpirationMs",
+    "defaultCollation",
+    "defaultRoundingMode",
+    "defaultEncryptionConfiguration",
+    "access",
+];
 
 /// Makes a dataset, without what [`finish_dataset`] sets.
 ///
@@ -70,6 +77,9 @@ fn fields_of(saved: &Definition) -> Map<String, Value> {
 /// When BigQuery refuses; `Exists` when it is there.
 pub async fn make_table(google: &Google, target: &TableId, saved: &Definition, now_ms: i64) -> Result<(), Failure> {
     let mut resource = insertable_table(&saved.resource, target);
+    if let Some(constraints) = resource.get_mut("tableConstraints").and_then(Value::as_object_mut) {
+        constraints.remove("foreignKeys"); // see tie_table
+    }
     let expires = resource["expirationTime"].as_str().and_then(|text| text.parse::<i64>().ok());
     if expires.is_some_and(|at| at <= now_ms)
         && let Some(fields) = resource.as_object_mut()
@@ -82,7 +92,49 @@ pub async fn make_table(google: &Google, target: &TableId, saved: &Definition, n
         // The dataset's default was applied: the saved table had none, or another.
         google.bigquery.patch_table(target, json!({"expirationTime": wanted}), None).await?;
     }
+    let (made, wanted) = (&made["timePartitioning"], &saved.resource["timePartitioning"]);
+    if wanted.is_object() && made["expirationMs"] != wanted["expirationMs"] {
+        // The same for its partitions, or what is loaded into old ones would vanish at once.
+        let mut partitioning = wanted.clone();
+        partitioning["expirationMs"] = wanted["expirationMs"].clone();
+        google.bigquery.patch_table(target, json!({"timePartitioning": partitioning}), None).await?;
+    }
     Ok(())
+}
+
+/// Sets a table's foreign keys: only when the tables that they refer to are there. Of those that cannot be set the
+/// comparison tells.
+///
+/// # Errors
+/// When BigQuery fails.
+pub async fn tie_table(
+    google: &Google,
+    source: &DatasetId,
+    target: &TableId,
+    saved: &Definition,
+) -> Result<(), Failure> {
+    if saved.resource["tableConstraints"]["foreignKeys"].as_array().is_none_or(Vec::is_empty) {
+        return Ok(());
+    }
+    let constraints = constraints(&saved.resource, source, target.dataset_id());
+    match google.bigquery.patch_table(target, json!({"tableConstraints": constraints}), None).await {
+        Ok(_) | Err(Failure::NotFound { .. } | Failure::Invalid { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// A table's constraints, where tables of `source` have become those of `target`.
+pub fn constraints(resource: &Value, source: &DatasetId, target: &DatasetId) -> Value {
+    let mut constraints = resource["tableConstraints"].clone();
+    for key in constraints["foreignKeys"].as_array_mut().into_iter().flatten() {
+        let table = &mut key["referencedTable"];
+        let text = |name: &str| table[name].as_str().unwrap_or_default();
+        if (text("projectId"), text("datasetId")) == (source.project(), source.dataset()) {
+            table["projectId"] = target.project().into();
+            table["datasetId"] = target.dataset().into();
+        }
+    }
+    constraints
 }
 
 /// Makes a view, materialized view or external table; mentions of `source`'s tables become `target`'s.

@@ -143,6 +143,7 @@ pub fn prepare(
     mut resource: Map<String, Value>,
 ) -> Result<Map<String, Value>, ApiError> {
     normalise(service, &mut resource)?;
+    check_references(service, &resource)?;
     let now = service.now_ms();
     let is_view = resource.contains_key("view");
     if let Some(Value::Object(time)) = resource.get_mut("timePartitioning")
@@ -173,6 +174,18 @@ pub fn prepare(
         }
     }
     Ok(resource)
+}
+
+/// A foreign key refers to a table that is there.
+fn check_references(service: &BigQuery, resource: &Map<String, Value>) -> Result<(), ApiError> {
+    let keys = resource.get("tableConstraints").and_then(|constraints| constraints["foreignKeys"].as_array());
+    for key in keys.into_iter().flatten() {
+        let table = TableRef::from_json(&key["referencedTable"], "", "referencedTable")?.plain()?;
+        if service.find_table(&table)?.is_none() {
+            return Err(ApiError::not_found(format!("Not found: Table {table}")));
+        }
+    }
+    Ok(())
 }
 
 fn normalise(service: &BigQuery, resource: &mut Map<String, Value>) -> Result<(), ApiError> {
@@ -402,9 +415,29 @@ pub async fn get(
         ));
     }
     let service2 = service.clone();
-    let record = blocking(&service, move |s| s.expire_partitions(&target.table).map(|r| (target.table, r))).await?;
+    let (table, record, partitions) = blocking(&service, move |s| {
+        let record = s.expire_partitions(&target.table)?;
+        let partitions = partition_count(s, &record)?;
+        Ok((target.table, record, partitions))
+    })
+    .await?;
     let owner = service2.dataset(&project, &dataset)?;
-    Ok(Json(view(&service2, &record.0, &owner, &record.1, detail(&params))))
+    let mut out = view(&service2, &table, &owner, &record, detail(&params));
+    if let (Some(count), Detail::Stats) = (partitions, detail(&params)) {
+        out["numPartitions"] = json!(count.to_string());
+    }
+    Ok(Json(out))
+}
+
+/// How many partitions hold rows; `None` when the table has none.
+fn partition_count(service: &BigQuery, record: &TableRecord) -> Result<Option<usize>, ApiError> {
+    let Some(layout) = partitioning(&record.resource)?.filter(|_| record.has_rows()) else { return Ok(None) };
+    let moment = record.current(service.now_us()).settled();
+    let mut seen = std::collections::HashSet::new();
+    for batch in service.rows(&moment, layout.is_ingestion_time())? {
+        seen.extend(layout.batch_keys(&batch)?);
+    }
+    Ok(Some(seen.len()))
 }
 
 pub async fn list(
@@ -484,6 +517,7 @@ async fn change(
     let table = Decorated::parse(&project, &dataset, &id)?.plain()?;
     // A table is never left without a schema: bq sends a null when it changes something else.
     changes.retain(|key, value| !COMPUTED.contains(&key.as_str()) && !(key == "schema" && value.is_null()));
+    check_references(service, &changes)?;
     let owner = service.dataset(&project, &dataset)?;
     if changes.contains_key("view") || changes.contains_key("materializedView") {
         let before = service.table(&table)?;
