@@ -185,7 +185,7 @@ pub(super) async fn examine(
     let (plan, facts) = look_and_plan(context, entry, &RestoreRequest { replace: true, ..request.clone() }).await?;
     let work = Work { context, entry, plan: &plan, facts: &facts, id: "", stage: "" };
     let loaded = work.read().await?.value;
-    Ok(work.compare(&loaded).await?.value)
+    Ok(work.compare(&loaded, &Views::default()).await?.value)
 }
 
 struct Work<'a> {

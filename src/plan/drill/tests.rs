@@ -34,6 +34,7 @@ fn manifest() -> Manifest {
         format: "avro".into(),
         format_reason: None,
         objects: vec![object(100_000_000)],
+        partition_count: None,
         proof: None,
     };
     let source = BigQueryRecord {
