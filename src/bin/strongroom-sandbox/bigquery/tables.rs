@@ -516,7 +516,7 @@ async fn change(
 ) -> Result<Value, ApiError> {
     let table = Decorated::parse(&project, &dataset, &id)?.plain()?;
     // A table is never left without a schema: bq sends a null when it changes something else.
-    changes.retain(|key, value| !COMPUTED.contains(&key.as_str()) && !(key == "schema" && value.is_null()));
+    changes.retain(|key, value| !(COMPUTED.contains(&key.as_str()) || key == "schema" && value.is_null()));
     check_references(service, &changes)?;
     let owner = service.dataset(&project, &dataset)?;
     if changes.contains_key("view") || changes.contains_key("materializedView") {
