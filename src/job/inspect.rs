@@ -101,14 +101,18 @@ impl TableReader {
             let buckets = Some(Buckets::new(filled));
             Fingerprint { xor, sum, buckets }
         });
-        let columns = self.figures.columns.columns.iter().map(|column| ColumnTotals {
-            name: column.column.clone(),
-            kind: column.kind.sql_name().into(),
-            null_count: column.nulls,
-            sum: column.sum(),
-            min: column.min(),
-            max: column.max(),
-            distinct_dates: column.distinct_dates(),
+        let columns = self.figures.columns.columns.iter().map(|column| {
+            let (min, max) = (column.min(), column.max());
+            let summed = proof::has_sum(column.kind, [min.as_deref(), max.as_deref()]);
+            ColumnTotals {
+                name: column.column.clone(),
+                kind: column.kind.sql_name().into(),
+                null_count: column.nulls,
+                sum: column.sum().filter(|_| summed),
+                min,
+                max,
+                distinct_dates: column.distinct_dates(),
+            }
         });
         Totals { row_count: self.figures.row_count, fingerprint, columns: columns.collect() }
     }

@@ -36,6 +36,16 @@ fn has_figures(field: &Field) -> bool {
 /// 10,000 columns (<https://cloud.google.com/bigquery/quotas#query_jobs>).
 const FIGURED_AT_MOST: usize = 500;
 
+/// A BIGNUMERIC column with a value of more digits before the point has no sum: two of the largest are more than SUM can
+/// hold, and the whole query would fail (<https://cloud.google.com/bigquery/docs/reference/standard-sql/aggregate_functions#sum>).
+const DIGITS_SUMMED: usize = 27;
+
+/// Whether a column has a sum, by its smallest and largest value.
+pub fn has_sum(kind: FieldType, ends: [Option<&str>; 2]) -> bool {
+    let digits = |text: &str| text.trim_start_matches('-').split('.').next().unwrap_or_default().len();
+    kind != FieldType::BigNumeric || ends.into_iter().flatten().all(|end| digits(end) <= DIGITS_SUMMED)
+}
+
 /// The columns that have figures, in order.
 pub fn figured(schema: &Schema) -> impl Iterator<Item = &Field> {
     schema.fields.iter().filter(|field| has_figures(field)).take(FIGURED_AT_MOST)
@@ -93,7 +103,11 @@ pub fn sql(table: &TableId, schema: &Schema, filter: &str) -> String {
             whole.push(format!("CAST({value} AS STRING) AS {end}_{i}"));
         }
         let summed = match field.kind {
-            FieldType::Int64 | FieldType::Numeric | FieldType::BigNumeric => format!("CAST(c{i} AS BIGNUMERIC)"),
+            FieldType::Int64 | FieldType::Numeric => format!("CAST(c{i} AS BIGNUMERIC)"),
+            FieldType::BigNumeric => {
+                let bound = format!("1{}", "0".repeat(DIGITS_SUMMED));
+                format!("IF(c{i} > BIGNUMERIC '-{bound}' AND c{i} < BIGNUMERIC '{bound}', c{i}, NULL)")
+            }
             FieldType::Float64 => format!("c{i}"),
             FieldType::Date => {
                 // Distinct days do not add up over buckets. BigQuery bills a column once, however often a query reads it.
@@ -177,14 +191,16 @@ pub fn read(schema: &Schema, cell: &dyn Fn(&str) -> Option<String>) -> Result<To
     };
     let mut columns = Vec::new();
     for (i, field) in figured(schema).enumerate() {
-        let has_sum = !matches!(field.kind, FieldType::Date | FieldType::Timestamp);
+        let summed = !matches!(field.kind, FieldType::Date | FieldType::Timestamp);
+        let (min, max) = (end("min", i, field)?, end("max", i, field)?);
+        let summed = summed && has_sum(field.kind, [min.as_deref(), max.as_deref()]);
         columns.push(ColumnTotals {
             name: field.name.clone(),
             kind: field.kind.sql_name().into(),
             null_count: number(&format!("nulls_{i}"))?,
-            sum: cell(&format!("sum_{i}")).filter(|_| has_sum),
-            min: end("min", i, field)?,
-            max: end("max", i, field)?,
+            sum: cell(&format!("sum_{i}")).filter(|_| summed),
+            min,
+            max,
             distinct_dates: match field.kind {
                 FieldType::Date => Some(number(&format!("dates_{i}"))?),
                 _ => None,
@@ -212,6 +228,18 @@ mod tests {
         assert!(sql(&table, &loose, "").contains("TO_JSON_STRING(STRUCT(t.`id`))"));
         let none = Schema::new(vec![Field::nullable("doc", FieldType::Json)]);
         assert_eq!(fingerprinted(&none), None);
+    }
+
+    #[test]
+    fn what_sum_cannot_hold_is_not_summed() {
+        let schema = Schema::new(vec![Field::nullable("g", FieldType::BigNumeric)]);
+        let table: TableId = "p.d.t".parse().unwrap();
+        let bound = "BIGNUMERIC '1000000000000000000000000000'";
+        assert!(sql(&table, &schema, "").contains(&format!("c0 < {bound}, c0, NULL)")));
+        let (small, large) = ("-999999999999999999999999999.9", "1000000000000000000000000000");
+        assert!(has_sum(FieldType::BigNumeric, [Some(small), None]));
+        assert!(!has_sum(FieldType::BigNumeric, [Some(small), Some(large)]));
+        assert!(has_sum(FieldType::Numeric, [Some("-1"), Some("99999999999999999999999999999")]));
     }
 
     #[test]
