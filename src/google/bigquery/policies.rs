@@ -44,6 +44,12 @@ impl BigQuery {
         resource["rowAccessPolicyReference"] = json!({
             "projectId": id.project(), "datasetId": id.dataset(), "tableId": id.table(), "policyId": policy,
         });
+        if let Some(fields) = resource.as_object_mut() {
+            // A saved resource has what only the server says, too.
+            for said in ["etag", "creationTime", "lastModifiedTime"] {
+                fields.remove(said);
+            }
+        }
         let object = format!("row access policy {policy} of table {id}");
         let call = Call::post(&object, &child(id, &["rowAccessPolicies"]), Effect::Idempotent, resource.clone());
         if let Some(created) = self.rest.create(&call).await? {
