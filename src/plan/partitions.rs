@@ -13,10 +13,6 @@ use crate::model::schema::{FieldType, Schema};
 /// partitions of their own.
 pub const OF_A_JOB: usize = 3_900;
 
-/// Loads of one table that a day allows are 1,500
-/// (<https://cloud.google.com/bigquery/quotas#load_jobs>); a table partitioned by ingestion time needs one for each.
-pub const LOADS_A_DAY: usize = 1_500;
-
 /// Whether a load of so many partitions has to be split. Google's count may lag behind by some minutes, hence a margin.
 pub fn must_split(partition_count: u64) -> bool {
     partition_count > OF_A_JOB as u64
