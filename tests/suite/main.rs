@@ -5,6 +5,7 @@ mod drill_page;
 mod edges;
 mod estate;
 mod failing_steps;
+mod faults;
 mod floors;
 mod google;
 mod google_faults;

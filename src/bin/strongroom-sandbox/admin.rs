@@ -44,13 +44,13 @@ pub async fn serve(sandbox: &Arc<Sandbox>, request: Request) -> Result<Response,
             sandbox.log.clear()?;
             Ok(no_content())
         }
-        ("faults", &Method::GET) => Ok(ok(json!({ "faults": sandbox.faults.all() }))),
+        ("faults", &Method::GET) => Ok(ok(json!(sandbox.faults.told()))),
         ("faults", &Method::PUT) => {
             let bytes = to_bytes(request.into_body(), 1 << 20).await.map_err(|e| ApiError::invalid(e.to_string()))?;
             let rules = serde_json::from_slice(&bytes)
                 .map_err(|e| ApiError::invalid(format!("the body must be a list of faults: {e}")))?;
             sandbox.faults.set(rules)?;
-            Ok(ok(json!({ "faults": sandbox.faults.all() })))
+            Ok(ok(json!(sandbox.faults.told())))
         }
         ("faults", &Method::DELETE) => {
             sandbox.faults.set(Vec::new())?;

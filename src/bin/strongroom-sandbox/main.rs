@@ -66,6 +66,9 @@ struct Args {
     /// Who may do what: a TOML file of principals with token, email and grants. Others may do everything.
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
+    /// Faults to inject from the moment it is ready: a TOML file of [[fault]] tables; docs/sandbox.md shows one.
+    #[arg(long, value_name = "FILE")]
+    faults: Option<PathBuf>,
     /// Appends every exchange to a file as a line of JSON: the request and the answer, without bulk data and secrets.
     #[arg(long, value_name = "FILE")]
     traffic: Option<PathBuf>,
@@ -139,6 +142,15 @@ async fn run(args: Args) -> Result<(), String> {
         let table = toml::from_str(&text).map_err(|e| told(e.to_string()))?;
         sandbox.permissions.set(table).map_err(|e| told(e.message))?;
     }
+    let faults = match &args.faults {
+        None => Vec::new(),
+        Some(file) => {
+            let told =
+                |e: String| format!("--faults '{}': {}; hint: docs/sandbox.md shows one", file.display(), e.trim_end());
+            let text = std::fs::read_to_string(file).map_err(|e| told(e.to_string()))?;
+            core::faults::Faults::read(&text).map_err(told)?
+        }
+    };
     if let Some(file) = args.traffic {
         let traffic =
             core::traffic::Traffic::open(&file).map_err(|e| format!("cannot write to '{}': {e}", file.display()))?;
@@ -175,8 +187,11 @@ async fn run(args: Args) -> Result<(), String> {
             stopped = wait_for_signal() => return stopped,
         }
     }
+    sandbox.faults.set(faults).map_err(|e| e.message)?;
     print_lines([format!("strongroom-sandbox listening on http://{address}")])?;
     wait_for_signal().await?;
+    // Whoever is held by a fault is let go.
+    sandbox.faults.set(Vec::new()).map_err(|e| e.message)?;
     let _ = stop.send(());
     // Requests under way get a moment; what is on disk is sound without it.
     let _ = tokio::time::timeout(Duration::from_secs(5), server).await;

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::enums;
 use super::service::BigQuery;
+use crate::core::faults::FailJob;
 use crate::core::http::{header, json_object};
 use crate::core::permissions;
 use crate::core::{ApiError, Params};
@@ -22,18 +23,21 @@ use crate::core::{ApiError, Params};
 #[derive(Debug, Clone, Default)]
 pub struct Caller {
     pub email: Option<String>,
+    /// How the job that this request starts is to end.
+    pub fail_job: Option<FailJob>,
 }
 
 impl Caller {
     fn of(parts: &Parts) -> Self {
+        let fail_job = parts.extensions.get().cloned();
         if let Some(permissions::Caller(known)) = parts.extensions.get() {
-            return Self { email: Some(known.email.clone()) };
+            return Self { email: Some(known.email.clone()), fail_job };
         }
         let token = permissions::bearer(&parts.headers);
         let email = token
             .map(|t| t.strip_prefix("user:").or_else(|| t.strip_prefix("serviceAccount:")).unwrap_or(t))
             .filter(|t| t.split_once('@').is_some_and(|(a, b)| !a.is_empty() && b.contains('.')) && !t.contains(' '));
-        Self { email: email.map(str::to_owned) }
+        Self { email: email.map(str::to_owned), fail_job }
     }
 
     /// The email that jobs carry.
@@ -139,7 +143,7 @@ mod tests {
 
     #[test]
     fn grantees_are_matched_by_kind() {
-        let caller = Caller { email: Some("Ann@x.org".into()) };
+        let caller = Caller { email: Some("Ann@x.org".into()), ..Caller::default() };
         let among = |g: &str| caller.is_among(&[g.to_owned()], "p");
         assert!(
             among("user:ann@x.org") && among("allUsers") && among("domain:x.org") && among("allAuthenticatedUsers")

@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn a_caller_sees_the_union_of_what_is_granted() {
         let table = TableRef::new("p", "d", "t");
-        let ann = Caller { email: Some("ann@x.org".into()) };
+        let ann = Caller { email: Some("ann@x.org".into()), ..Caller::default() };
         let seen = |policies: &[(&str, &str)]| filter_for(&record(policies), &ann, &table);
         assert_eq!(seen(&[]), None);
         assert_eq!(seen(&[("user:bob@x.org", "TRUE")]), Some("FALSE".into()));

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use axum::http::HeaderValue;
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::watch;
@@ -82,6 +83,12 @@ pub fn rfc3339_us(us: i64) -> String {
     timestamp(us).strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }
 
+/// As HTTP's `Date` header has it: `Sat, 21 Nov 2026 08:57:31 GMT`.
+pub fn http_date(us: i64) -> HeaderValue {
+    let text = timestamp(us).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
 /// Microseconds since 1970 of an RFC 3339 text with an offset.
 pub fn parse_rfc3339_us(text: &str) -> Option<i64> {
     text.parse::<Timestamp>().ok().map(|t| t.as_microsecond())
@@ -105,6 +112,7 @@ mod tests {
         let us = parse_rfc3339_us("2024-02-29T01:02:03.004005+01:00").unwrap();
         assert_eq!(rfc3339_ms(us), "2024-02-29T00:02:03.004Z");
         assert_eq!(rfc3339_us(us), "2024-02-29T00:02:03.004005Z");
+        assert_eq!(http_date(us), "Thu, 29 Feb 2024 00:02:03 GMT");
         assert_eq!(parse_rfc3339_us("yesterday"), None);
     }
 

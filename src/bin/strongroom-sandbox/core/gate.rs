@@ -3,17 +3,18 @@
 
 use std::io::Read;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
-use super::faults::{Rule, When};
+use super::clock::http_date;
+use super::faults::{self, Asked, Kind, Outcome, Strike, faulty};
 use super::fields::Selector;
 use super::http::header;
 use super::log::{self, Entry, LOGGED_BODY_BYTES, LogAs};
@@ -52,15 +53,15 @@ pub async fn through(
         }
         _ => (None, request),
     };
-    let rule = if unlogged(&path) { None } else { sandbox.faults.strike(&method, &path, &derived) };
+    let strike = if unlogged(&path) { None } else { strike(sandbox, &request, &params, (service, &derived)) };
     // What deployed services and the metadata server answer is no matter of Google's permissions.
     let open = unlogged(&path) || matches!(service, "other" | "container");
     let caller = if open { Ok(None) } else { sandbox.permissions.caller(request.headers(), &params) };
     let (mut response, body) = match admit(request, &params).await {
         Ok((request, body)) => {
             let serve = |request: Request| async {
-                match &rule {
-                    Some(rule) => faulty(rule, request, serve).await,
+                match &strike {
+                    Some(strike) => faulty(strike, request, serve).await,
                     None => serve(request).await,
                 }
             };
@@ -74,26 +75,38 @@ pub async fn through(
         Err(e) => (e.into_response(), None),
     };
     let said = response.extensions_mut().remove::<LogAs>().unwrap_or_default();
-    let response = match cut(response, &params, &path).await {
+    let mut response = match cut(response, &params, &path).await {
         Ok(response) => response,
         Err(e) => e.into_response(),
     };
+    response.headers_mut().insert(DATE, http_date(sandbox.clock.now_us()));
     if unlogged(&path) {
         return response;
     }
-    let response = match exchange {
-        Some((traffic, exchange)) => exchange.end(traffic, response, !is_media(&params, &path)).await,
-        None => response,
+    if let Some(strike) = &strike {
+        response = faults::alter(&sandbox.faults, strike, response).await.unwrap_or_else(IntoResponse::into_response);
+    }
+    let outcome = match (Outcome::of(response), exchange) {
+        // An answer that is none of Google's is not held against Google's documents.
+        (Outcome::Answer(response), Some((traffic, exchange))) if !strike.as_ref().is_some_and(alters) => {
+            Outcome::Answer(exchange.end(traffic, response, !is_media(&params, &path)).await)
+        }
+        (outcome, _) => outcome,
     };
     let name = said.name.unwrap_or(derived);
     let mutating = said.mutating.unwrap_or_else(|| log::is_mutating(&method, &name));
-    let length = header(response.headers(), "content-length").and_then(|text| text.parse().ok());
-    let response_bytes = length.or_else(|| response.body().size_hint().exact());
+    let (status, response_bytes) = match &outcome {
+        Outcome::Answer(response) => {
+            let length = header(response.headers(), "content-length").and_then(|text| text.parse().ok());
+            (response.status().as_u16(), length.or_else(|| response.body().size_hint().exact()))
+        }
+        Outcome::Nothing => (0, None),
+    };
     sandbox.log.append(Entry {
         seq: 0,
         time,
         service: service.into(),
-        status: response.status().as_u16(),
+        status,
         duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         mutating,
         response_bytes,
@@ -103,8 +116,38 @@ pub async fn through(
         path,
         query,
         user_agent,
+        fault: strike.as_ref().map(|strike| strike.label.clone()),
     });
-    response
+    match outcome {
+        Outcome::Answer(response) => response,
+        Outcome::Nothing => faults::never(&sandbox.faults, strike).await,
+    }
+}
+
+/// The fault that falls on a request, if one does. A moved clock is moved at once.
+fn strike(sandbox: &Sandbox, request: &Request, params: &Params, (service, name): (&str, &str)) -> Option<Strike> {
+    let length = || header(request.headers(), "content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let asked = Asked {
+        service,
+        name,
+        method: request.method().as_str(),
+        path: request.uri().path(),
+        mutating: log::is_mutating(request.method().as_str(), name),
+        upload_bytes: (service == "storage" && carries_data(request, params)).then(length),
+    };
+    let strike = sandbox.faults.strike(&asked)?;
+    if let (Some(Kind::SkewClock), Some(seconds)) = (strike.rule.kind, strike.rule.seconds) {
+        let moved = seconds.checked_mul(1_000_000).and_then(|us| sandbox.clock.now_us().checked_add(us));
+        if let Err(e) = sandbox.set_clock_us(moved.unwrap_or(-1)) {
+            tracing::warn!("a fault cannot move the clock by {seconds} s: {e}");
+        }
+    }
+    Some(strike)
+}
+
+/// Whether the answer's body is not what the service answered.
+fn alters(strike: &Strike) -> bool {
+    matches!(strike.rule.kind, Some(Kind::Truncate | Kind::Corrupt | Kind::Reset | Kind::Stall))
 }
 
 /// Serves a request as far as its caller may: refused when a permission is lacking, the answer cut to what is theirs.
@@ -137,35 +180,6 @@ async fn refused(request: Request, error: ApiError) -> Response {
 /// Administration is not logged and has no faults.
 fn unlogged(path: &str) -> bool {
     path.starts_with("/_sandbox") || path == "/" || path == "/favicon.ico"
-}
-
-/// Serves a request as a fault says.
-async fn faulty(
-    rule: &Rule,
-    request: Request,
-    serve: impl FnOnce(Request) -> futures::future::BoxFuture<'static, Response>,
-) -> Response {
-    if rule.delay_ms > 0 {
-        tokio::time::sleep(Duration::from_millis(rule.delay_ms)).await;
-    }
-    let ends_here = rule.status.is_some() || rule.drop;
-    if !ends_here || rule.when == When::After {
-        let response = serve(request).await;
-        if !ends_here {
-            return response;
-        }
-    }
-    match rule.error() {
-        Some(e) if !rule.drop => e.into_response(),
-        _ => {
-            // A body that fails makes the server close the connection within the answer.
-            let broken =
-                futures::stream::once(async { Err::<Bytes, _>(std::io::Error::other("a fault was injected")) });
-            let mut response = Response::new(Body::from_stream(broken));
-            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("1024"));
-            response
-        }
-    }
 }
 
 /// Whether the body is data to be stored, as opposed to a request that describes something.
@@ -274,6 +288,6 @@ fn is_media(params: &Params, path: &str) -> bool {
     params.get("alt") == Some("media") || path.starts_with("/download/") || !is_api(path)
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+pub fn is_json(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).is_some_and(|v| v.starts_with("application/json"))
 }

@@ -34,6 +34,7 @@ pub struct Entry {
     pub service: String,
     /// An RPC-like name such as `bigquery.jobs.insert`.
     pub name: String,
+    /// 0: no answer was given.
     pub status: u16,
     pub duration_ms: u64,
     /// Whether a request of this kind may change something, whatever its status was.
@@ -45,6 +46,9 @@ pub struct Entry {
     pub user_agent: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Value>,
+    /// The fault that was injected, as it is counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
 }
 
 /// A response extension by which a service corrects what the log would derive from method and path.
@@ -409,6 +413,7 @@ mod tests {
             response_bytes: None,
             user_agent: None,
             body: None,
+            fault: None,
         };
         let log = RequestLog::open(&path).unwrap();
         log.append(entry.clone());

@@ -37,7 +37,7 @@ pub struct Sandbox {
     /// Where whole exchanges are written to, once that was asked for.
     pub traffic: OnceLock<traffic::Traffic>,
     /// Faults that were asked for.
-    pub faults: faults::Faults,
+    pub faults: Arc<faults::Faults>,
     /// What callers may do.
     pub permissions: permissions::Permissions,
     /// What was asked for on the command line.
@@ -82,7 +82,7 @@ impl Sandbox {
             db,
             dir: dir.to_path_buf(),
             log,
-            faults: faults::Faults::default(),
+            faults: Arc::default(),
             permissions: permissions::Permissions::default(),
             options,
             _lock: lock,
