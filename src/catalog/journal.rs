@@ -72,6 +72,34 @@ impl Journal for StoreJournal {
 /// # Errors
 /// When the store cannot be read, or a log does not hold together.
 pub async fn open_runs(store: &dyn Store) -> Result<Vec<OpenRun>, Failure> {
+    let marked = marked_runs(store).await?;
+    Ok(marked.into_iter().filter(|(_, open)| *open).map(|(run, _)| run).collect())
+}
+
+/// Whether any run may be open.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn has_markers(store: &dyn Store) -> Result<bool, Failure> {
+    Ok(!store.list(&format!("{OWN_FOLDER}/open/")).await?.is_empty())
+}
+
+/// Removes the markers of runs that are closed, or that ended before their first record. For the holder of the lease: a
+/// run that begins sets its marker before its first record.
+///
+/// # Errors
+/// As `open_runs`, and when a marker cannot be removed.
+pub async fn sweep_markers(store: &dyn Store) -> Result<(), Failure> {
+    for (run, open) in marked_runs(store).await? {
+        if !open {
+            store.delete(&open_key(&run.run)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The runs that have a marker, and whether they are open.
+async fn marked_runs(store: &dyn Store) -> Result<Vec<(OpenRun, bool)>, Failure> {
     let mut runs = Vec::new();
     for marker in store.list(&format!("{OWN_FOLDER}/open/")).await? {
         let name = marker.key.rsplit('/').next().unwrap_or_default();
@@ -88,12 +116,8 @@ pub async fn open_runs(store: &dyn Store) -> Result<Vec<OpenRun>, Failure> {
             object: format!("{}/{OWN_FOLDER}/journal/{run}", store.describe()),
             message: error.to_string(),
         })?;
-        if log.closed().is_some() || log.records().is_empty() {
-            // Closed, but the process ended before the marker was removed; or it ended before the first record.
-            store.delete(&marker.key).await?;
-            continue;
-        }
-        runs.push(OpenRun { run: run.into(), log });
+        let open = log.closed().is_none() && !log.records().is_empty();
+        runs.push((OpenRun { run: run.into(), log }, open));
     }
     Ok(runs)
 }

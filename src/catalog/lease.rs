@@ -1,21 +1,34 @@
 //! The lease: at most one run at a time works on a system, and one that dies is followed without a human.
 //!
-//! An object that is changed by compare-and-swap. It expires by itself, is renewed while its holder lives, and carries a
-//! generation that grows with every holder: the fence against a holder that wakes up late.
+//! An object that is changed by compare-and-swap. It is renewed while its holder lives, and carries a generation that grows
+//! with every holder. Two clocks are never compared with each other:
+//!
+//! - Whether a lease is over is asked of the store's clock alone: when the object was last written, and what time it is
+//!   there now. A worker whose own clock is wrong cannot take a living lease.
+//! - Whether it still holds the lease, a holder knows by the time that has passed for itself since it last *sent* a
+//!   renewal that worked. It stops a good while before anybody else may begin, so that what it has sent is done by then.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::OWN_FOLDER;
 use crate::model::Failure;
-use crate::store::{Store, Version};
+use crate::saga::Clock;
+use crate::store::{ObjectInfo, Store, Version};
 
-/// How long a lease lasts without renewal.
+/// How long a lease lasts without renewal: only then may another take it.
 pub const TIME_TO_LIVE: Duration = Duration::from_secs(120);
+/// How long a holder works without a renewal. What is left of the time to live is for calls that are under way.
+pub const HOLD_ON: Duration = Duration::from_secs(75);
+/// How often it renews.
+const RENEW_EVERY: Duration = Duration::from_secs(20);
+/// How soon it tries again when that failed.
+const RETRY_AFTER: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Record {
@@ -23,6 +36,10 @@ struct Record {
     /// What the holder does, for people: "backup daily on host x".
     holder: String,
     run: String,
+    /// By the holder's clock, as is `expires_at`: only what lies between the two counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    renewed_at: Option<Timestamp>,
+    /// Not after `renewed_at` when the lease was given back.
     expires_at: Timestamp,
 }
 
@@ -32,6 +49,15 @@ pub struct Lease {
     key: String,
     record: Record,
     version: Version,
+    held: Held,
+}
+
+/// Until when a holder may work, by its own clocks. Both are asked: a machine that was asleep has a monotonic clock that
+/// slept with it, and a clock of the day can be set.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    monotonic: Instant,
+    of_day: Timestamp,
 }
 
 /// Why a lease is not had.
@@ -41,10 +67,35 @@ pub enum LeaseError {
         "{holder} holds the lease until {expires_at}; hint: wait for it; a run that died is followed by itself after that time"
     )]
     Held { holder: String, expires_at: Timestamp },
-    #[error("the lease was taken over by another run: this one stops")]
+    #[error(
+        "the lease was lost: it was taken over, or could not be renewed in time; hint: the next run, or `strongroom recover`, takes back what this one has begun"
+    )]
     Lost,
     #[error(transparent)]
     Store(#[from] Failure),
+}
+
+impl Held {
+    /// For a renewal that was sent at this moment.
+    fn from(clock: &dyn Clock) -> Self {
+        Self { monotonic: Instant::now() + HOLD_ON, of_day: after(clock.now(), HOLD_ON) }
+    }
+
+    fn is_over(&self, clock: &dyn Clock) -> bool {
+        Instant::now() >= self.monotonic || clock.now() >= self.of_day
+    }
+}
+
+impl Record {
+    /// How long it lasts from when it was written, as its holder says.
+    fn lasts(&self, written: Timestamp) -> SignedDuration {
+        match self.renewed_at {
+            Some(renewed_at) => self.expires_at.duration_since(renewed_at),
+            // Of an older version, which gave a lease back by an end in the past.
+            None if self.expires_at <= written => SignedDuration::ZERO,
+            None => signed(TIME_TO_LIVE),
+        }
+    }
 }
 
 impl Lease {
@@ -56,7 +107,7 @@ impl Lease {
         store: &dyn Store,
         name: &str,
         (holder, run): (&str, &str),
-        now: Timestamp,
+        clock: &dyn Clock,
     ) -> Result<Self, LeaseError> {
         let key = format!("{OWN_FOLDER}/lease/{name}.json");
         let current = match store.get(&key).await {
@@ -65,19 +116,22 @@ impl Lease {
                     object: format!("{}/{key}", store.describe()),
                     message: error.to_string(),
                 })?;
-                if record.expires_at > now {
-                    return Err(LeaseError::Held { holder: record.holder, expires_at: record.expires_at });
+                if let Some(until) = alive_until(store, &key, name, &record, &version).await? {
+                    return Err(LeaseError::Held { holder: record.holder, expires_at: until });
                 }
                 Some((record.generation, version))
             }
             Err(Failure::NotFound { .. }) => None,
             Err(error) => return Err(error.into()),
         };
+        let held = Held::from(clock);
+        let now = clock.now();
         let record = Record {
             generation: current.as_ref().map_or(1, |(generation, _)| generation + 1),
             holder: holder.into(),
             run: run.into(),
-            expires_at: expiry(now),
+            renewed_at: Some(now),
+            expires_at: after(now, TIME_TO_LIVE),
         };
         let bytes = encode(&record);
         let written = match &current {
@@ -85,37 +139,46 @@ impl Lease {
             None => store.put_if_absent(&key, bytes.clone()).await,
         };
         match written {
-            Ok(version) => Ok(Self { key, record, version }),
+            Ok(version) => Ok(Self { key, record, version, held }),
             // One's own write whose reply was lost, or somebody was quicker: what is there tells.
             Err(Failure::Exists { .. } | Failure::Precondition { .. } | Failure::Unknown { .. }) => {
                 let (found, version) = store.get(&key).await?;
                 if found == bytes {
-                    return Ok(Self { key, record, version });
+                    return Ok(Self { key, record, version, held });
                 }
                 let holder = serde_json::from_slice::<Record>(&found).map(|record| (record.holder, record.expires_at));
-                let (holder, expires_at) = holder.unwrap_or_else(|_| ("another run".into(), expiry(now)));
+                let (holder, expires_at) = holder.unwrap_or_else(|_| ("another run".into(), after(now, TIME_TO_LIVE)));
                 Err(LeaseError::Held { holder, expires_at })
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Makes the lease last from `now` on.
+    /// Makes the lease last from now on.
     ///
     /// # Errors
-    /// `Lost` when another has it.
-    pub async fn renew(&mut self, store: &dyn Store, now: Timestamp) -> Result<(), LeaseError> {
-        let record = Record { expires_at: expiry(now), ..self.record.clone() };
-        self.replace(store, record).await
+    /// `Lost` when another has it; `Store` when it is not known to be renewed: it may be tried again.
+    pub async fn renew(&mut self, store: &dyn Store, clock: &dyn Clock) -> Result<(), LeaseError> {
+        let held = Held::from(clock);
+        let now = clock.now();
+        let record = Record { renewed_at: Some(now), expires_at: after(now, TIME_TO_LIVE), ..self.record.clone() };
+        self.replace(store, record).await?;
+        self.held = held;
+        Ok(())
     }
 
     /// Gives the lease back: it is free at once. The generation stays.
     ///
     /// # Errors
     /// `Lost` when another has it.
-    pub async fn release(mut self, store: &dyn Store, now: Timestamp) -> Result<(), LeaseError> {
-        let record = Record { expires_at: now, ..self.record.clone() };
-        self.replace(store, record).await
+    pub async fn release(mut self, store: &dyn Store, clock: &dyn Clock) -> Result<(), LeaseError> {
+        let now = clock.now();
+        let record = Record { renewed_at: Some(now), expires_at: now, ..self.record.clone() };
+        match self.replace(store, record.clone()).await {
+            // A renewal that nobody waited for any more may have come to pass.
+            Err(LeaseError::Store(_)) => self.replace(store, record).await,
+            outcome => outcome,
+        }
     }
 
     async fn replace(&mut self, store: &dyn Store, record: Record) -> Result<(), LeaseError> {
@@ -125,46 +188,111 @@ impl Lease {
                 (self.record, self.version) = (record, version);
                 Ok(())
             }
-            Err(Failure::Precondition { .. } | Failure::NotFound { .. } | Failure::Unknown { .. }) => {
-                let (found, version) = store.get(&self.key).await.map_err(|_| LeaseError::Lost)?;
-                if found != bytes {
-                    return Err(LeaseError::Lost);
+            Err(error @ (Failure::Precondition { .. } | Failure::NotFound { .. } | Failure::Unknown { .. })) => {
+                match store.get(&self.key).await {
+                    Ok((found, version)) if found == bytes => {
+                        (self.record, self.version) = (record, version);
+                        Ok(())
+                    }
+                    // The write has not come to pass, or not yet.
+                    Ok((_, version)) if version == self.version => Err(error.into()),
+                    // An earlier write of one's own, whose reply was lost, came to pass in the end.
+                    Ok((found, version)) if self.is_own(&found) => {
+                        self.version = version;
+                        Err(error.into())
+                    }
+                    Ok(_) | Err(Failure::NotFound { .. }) => Err(LeaseError::Lost),
+                    Err(error) => Err(error.into()),
                 }
-                (self.record, self.version) = (record, version);
-                Ok(())
             }
             Err(error) => Err(error.into()),
         }
     }
 
+    fn is_own(&self, found: &[u8]) -> bool {
+        serde_json::from_slice::<Record>(found)
+            .is_ok_and(|found| (found.generation, &found.run) == (self.record.generation, &self.record.run))
+    }
+
     pub fn generation(&self) -> u64 {
         self.record.generation
     }
+
+    /// Does `work` while the lease is held, and renews it meanwhile. Once it is lost, `work` is not continued for one
+    /// step: also not when the whole process was asleep and wakes up after the lease has ended.
+    ///
+    /// # Errors
+    /// `Lost`. What `work` was about is left as it is then: it is the next holder's.
+    pub async fn hold<T>(
+        &mut self,
+        store: &dyn Store,
+        clock: &dyn Clock,
+        work: impl Future<Output = T>,
+    ) -> Result<T, LeaseError> {
+        let held = Arc::new(Mutex::new(self.held));
+        let is_over = || held.lock().unwrap_or_else(PoisonError::into_inner).is_over(clock);
+        let mut keeper = std::pin::pin!(self.keep(store, clock, held.clone()));
+        // On the heap: a job's future is large.
+        let mut work = Box::pin(work);
+        std::future::poll_fn(|context| {
+            if keeper.as_mut().poll(context).is_ready() || is_over() {
+                return std::task::Poll::Ready(Err(LeaseError::Lost));
+            }
+            work.as_mut().poll(context).map(Ok)
+        })
+        .await
+    }
+
+    /// Renews the lease again and again; ends when it is lost.
+    async fn keep(&mut self, store: &dyn Store, clock: &dyn Clock, held: Arc<Mutex<Held>>) {
+        let mut pause = RENEW_EVERY;
+        loop {
+            tokio::time::sleep(pause).await;
+            let until = self.held.monotonic;
+            pause = match tokio::time::timeout_at(until, self.renew(store, clock)).await {
+                Ok(Ok(())) => {
+                    *held.lock().unwrap_or_else(PoisonError::into_inner) = self.held;
+                    RENEW_EVERY
+                }
+                Ok(Err(LeaseError::Store(_))) if !self.held.is_over(clock) => RETRY_AFTER,
+                _ => return,
+            };
+        }
+    }
 }
 
-/// Renews a lease until the returned handle is dropped. When the lease is lost, `lost` is told.
-pub fn keep(
-    store: Arc<dyn Store>,
-    lease: Arc<tokio::sync::Mutex<Lease>>,
-    now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    lost: tokio::sync::watch::Sender<bool>,
-) -> tokio::task::JoinHandle<()> {
-    tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(TIME_TO_LIVE / 4).await;
-            if let Err(LeaseError::Lost) = lease.lock().await.renew(store.as_ref(), now()).await {
-                lost.send_replace(true);
-                return;
-            }
-        }
-    })
+/// Until when (by the store's clock) a lease is held; `None` when it is over.
+async fn alive_until(
+    store: &dyn Store,
+    key: &str,
+    name: &str,
+    record: &Record,
+    version: &Version,
+) -> Result<Option<Timestamp>, LeaseError> {
+    let Some(ObjectInfo { updated, version: seen, .. }) = store.head(key).await? else { return Ok(None) };
+    let lasts = record.lasts(updated);
+    if lasts <= SignedDuration::ZERO {
+        return Ok(None);
+    }
+    let until = updated.checked_add(lasts).unwrap_or(Timestamp::MAX);
+    if seen != *version {
+        return Ok(Some(until)); // renewed this very moment
+    }
+    // What time is it there? A fresh object tells.
+    let probe = format!("{OWN_FOLDER}/lease/{name}.clock");
+    store.put(&probe, Bytes::from_static(b"{}")).await?;
+    let now = store.head(&probe).await?.map(|info| info.updated);
+    Ok(now.is_none_or(|now| now < until).then_some(until))
 }
 
 fn encode(record: &Record) -> Bytes {
     Bytes::from(serde_json::to_vec(record).unwrap_or_default())
 }
 
-fn expiry(now: Timestamp) -> Timestamp {
-    let ttl = SignedDuration::try_from(TIME_TO_LIVE).unwrap_or(SignedDuration::from_secs(120));
-    now.checked_add(ttl).unwrap_or(Timestamp::MAX)
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+fn after(now: Timestamp, duration: Duration) -> Timestamp {
+    now.checked_add(signed(duration)).unwrap_or(Timestamp::MAX)
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
+use super::Tombstone;
 use crate::codec::digest::Digests;
 use crate::manifest::{self, Manifest, ManifestError};
 use crate::model::{BackupName, Failure, TierName};
@@ -185,6 +186,10 @@ impl Catalog {
         if found == bytes {
             return Ok(Digests::of(&bytes).sha256_hex());
         }
+        if Tombstone::is(&found) {
+            let message = "was abandoned while its manifest was under way: another worker has taken the run over";
+            return Err(Failure::Precondition { object, message: message.into() });
+        }
         match manifest::read(&found) {
             Ok(other) if other.commit_id == manifest.commit_id => {
                 Err(Failure::Corrupt { object, message: "the manifest reads back changed".into() })
@@ -200,6 +205,9 @@ async fn read(store: Arc<dyn Store>, key: String) -> Result<Option<Result<Entry,
         Err(Failure::NotFound { .. }) => return Ok(None), // not committed, or being removed
         Err(error) => return Err(error),
     };
+    if Tombstone::is(&bytes) {
+        return Ok(None); // abandoned
+    }
     let place = format!("{}/{key}", store.describe());
     let checked = manifest::read(&bytes).and_then(|manifest| {
         // A manifest under another backup's folder was moved or replayed.

@@ -52,9 +52,6 @@ pub struct Condemned {
     pub by: String,
     /// By a person, not by a rule.
     pub by_hand: bool,
-    /// Removal was begun: whoever finds this finishes it.
-    #[serde(default)]
-    pub removing: bool,
 }
 
 /// All that is said of one backup.
@@ -148,27 +145,6 @@ pub async fn of_all(
         .buffer_unordered(PARALLEL)
         .try_collect()
         .await
-}
-
-/// Removals that were begun and not ended, whether or not a manifest is still there.
-///
-/// # Errors
-/// When the store cannot be read, or a mark is damaged.
-pub async fn removals_begun(home: &dyn Store) -> Result<Vec<(BackupName, Condemned)>, Failure> {
-    let mut begun = Vec::new();
-    for object in home.list(&format!("{OWN_FOLDER}/marks/")).await? {
-        let mut parts = object.key.rsplit('/');
-        if parts.next() != Some("condemned.json") {
-            continue;
-        }
-        let Some(Ok(backup)) = parts.next().map(str::parse::<BackupName>) else { continue };
-        if let Some(mark) = read::<Condemned>(home, &backup).await?
-            && mark.removing
-        {
-            begun.push((backup, mark));
-        }
-    }
-    Ok(begun)
 }
 
 async fn one<M: Mark>(home: &dyn Store, backup: &BackupName, commit_id: &str) -> Result<Option<M>, Failure> {

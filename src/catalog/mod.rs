@@ -5,12 +5,16 @@
 pub mod drills;
 mod journal;
 mod lease;
+mod ledger;
 mod manifests;
 pub mod marks;
+mod tombstone;
 
-pub use journal::{OpenRun, StoreJournal, open_runs};
-pub use lease::{Lease, LeaseError, TIME_TO_LIVE, keep};
+pub use journal::{OpenRun, StoreJournal, has_markers, open_runs, sweep_markers};
+pub use lease::{HOLD_ON, Lease, LeaseError, TIME_TO_LIVE};
+pub use ledger::{Decision, Ledger};
 pub use manifests::{Broken, Catalog, CatalogError, Entry, Listing, Wanted};
+pub use tombstone::{Standing, Tombstone};
 
 /// Where all that is not a backup lies, below the home's root.
 pub const OWN_FOLDER: &str = "_strongroom";

@@ -16,10 +16,10 @@ use std::sync::Arc;
 
 use crate::model::Failure;
 pub use auth::Credentials;
-pub use bigquery::BigQuery;
+pub use bigquery::{BigQuery, Warehouse};
 pub use retry::RetryPolicy;
 pub use run::CloudRun;
-pub use scheduler::Scheduler;
+pub use scheduler::{Scheduler, Schedules};
 pub use secrets::Secrets;
 pub use sheets::Sheets;
 pub use storage::Storage;
@@ -35,13 +35,14 @@ pub struct Settings {
     pub user_agent: String,
 }
 
-/// The clients. Cheap to clone: all share one connection pool per client.
+/// The clients. Cheap to clone: all share one connection pool per client. Those that a simulation stands in for are
+/// behind traits.
 #[derive(Clone)]
 pub struct Google {
-    pub bigquery: BigQuery,
+    pub bigquery: Arc<dyn Warehouse>,
     pub storage: Storage,
     pub sheets: Sheets,
-    pub scheduler: Scheduler,
+    pub scheduler: Arc<dyn Schedules>,
     pub run: CloudRun,
     pub secrets: Secrets,
 }
@@ -80,7 +81,7 @@ impl Google {
         )?;
         let sheets = Sheets::new(rest);
         let scheduler = Scheduler::connect(endpoint.as_deref(), credentials, retry).await?;
-        Ok(Self { bigquery, storage, sheets, scheduler, run, secrets })
+        Ok(Self { bigquery: Arc::new(bigquery), storage, sheets, scheduler: Arc::new(scheduler), run, secrets })
     }
 }
 

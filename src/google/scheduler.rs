@@ -1,5 +1,6 @@
 //! Cloud Scheduler v1, by Google's crate google-cloud-scheduler-v1. Does not know why a job is paused.
 
+use async_trait::async_trait;
 use google_cloud_auth::credentials::Credentials;
 use google_cloud_gax::paginator::ItemPaginator;
 use google_cloud_gax::retry_policy::NeverRetry;
@@ -10,6 +11,16 @@ use super::client_failure;
 use super::error::Fault;
 use super::retry::{self, Effect, RetryPolicy};
 use crate::model::Failure;
+
+/// What the program calls of Cloud Scheduler, described at the client's methods: a simulation stands in for it.
+#[async_trait]
+pub trait Schedules: Send + Sync {
+    async fn list_jobs(&self, project: &str, location: &str) -> Result<Vec<Job>, Failure>;
+    async fn get_job(&self, name: &str) -> Result<Job, Failure>;
+    async fn pause_job(&self, name: &str) -> Result<Job, Failure>;
+    async fn resume_job(&self, name: &str) -> Result<Job, Failure>;
+    async fn run_job(&self, name: &str) -> Result<Job, Failure>;
+}
 
 /// The client. Cheap to clone.
 #[derive(Clone)]
@@ -134,6 +145,29 @@ impl Scheduler {
             async move { sent.await.map_err(|error| Fault::from_gax(about, &error)) }
         })
         .await
+    }
+}
+
+#[async_trait]
+impl Schedules for Scheduler {
+    async fn list_jobs(&self, project: &str, location: &str) -> Result<Vec<Job>, Failure> {
+        Scheduler::list_jobs(self, project, location).await
+    }
+
+    async fn get_job(&self, name: &str) -> Result<Job, Failure> {
+        Scheduler::get_job(self, name).await
+    }
+
+    async fn pause_job(&self, name: &str) -> Result<Job, Failure> {
+        Scheduler::pause_job(self, name).await
+    }
+
+    async fn resume_job(&self, name: &str) -> Result<Job, Failure> {
+        Scheduler::resume_job(self, name).await
+    }
+
+    async fn run_job(&self, name: &str) -> Result<Job, Failure> {
+        Scheduler::run_job(self, name).await
     }
 }
 

@@ -4,10 +4,11 @@
 //! (<https://cloud.google.com/bigquery/docs/table-snapshots-intro#limitations>).
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::google::Google;
 use crate::google::bigquery::JobFilter;

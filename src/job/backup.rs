@@ -11,6 +11,7 @@ use super::run::{self, Undo};
 use super::{Context, JobError, capture, parallel};
 use crate::catalog::Catalog;
 use crate::config::SourceKind;
+use crate::google::scheduler::JobState;
 use crate::manifest::{FORMAT, Manifest, PauseRecord, Previous, StepTiming};
 use crate::model::{Failure, Place, TableId, TierName};
 use crate::plan::backup::{BackupPlan, BigQueryPlan, Occasion};
@@ -76,15 +77,9 @@ async fn facts(context: &Context, tier: &TierName) -> Result<BackupFacts, JobErr
 }
 
 async fn destination(context: &Context, place: &Place) -> Result<DestinationFacts, Failure> {
-    let (location, retention_locked) = match place {
-        Place::Gcs { bucket, .. } => match context.google.storage.get_bucket(bucket).await {
-            Ok(bucket) => (Some(bucket.location), bucket.retention.is_some_and(|policy| policy.locked)),
-            Err(Failure::NotFound { .. }) => (None, false),
-            Err(error) => return Err(error),
-        },
-        Place::Local { .. } => (Some("local".into()), false),
-    };
-    Ok(DestinationFacts { place: place.clone(), location, retention_locked })
+    let site = (context.open)(place)?.site().await?;
+    let retention_locked = site.as_ref().is_some_and(|site| site.retention_locked);
+    Ok(DestinationFacts { place: place.clone(), location: site.map(|site| site.location), retention_locked })
 }
 
 /// Takes a backup.
@@ -126,13 +121,13 @@ impl Work<'_> {
         };
 
         saga.step("prepare", self.prepare(primary.as_ref())).await?;
-        saga.step("arm_resume", self.arm_resume()).await?;
+        let jobs = saga.step("arm_resume", self.arm_resume()).await?;
         let paused_at = self.context.now();
         let latest = tokio::time::Instant::now() + self.plan.resume_within.as_duration();
-        saga.step("pause", self.in_time(latest, self.pause())).await?;
+        saga.step("pause", self.in_time(latest, self.pause(&jobs))).await?;
         let fresh = saga.step("drain", self.in_time(latest, self.drain())).await?;
-        let (cut_at, snapshots) = saga.step("snapshot", self.in_time(latest, self.snapshot())).await?;
-        saga.step("resume", self.resume()).await?;
+        let (cut_at, snapshots) = saga.step("snapshot", self.in_time(latest, self.snapshot(&jobs))).await?;
+        saga.step("resume", self.resume(&jobs)).await?;
         let resumed_at = self.context.now();
 
         let captured = capture::Capture {
@@ -159,8 +154,7 @@ impl Work<'_> {
             started_at: *started_at,
             ended_at: *ended_at,
         }));
-        let pause =
-            (!self.plan.pause.is_empty()).then(|| PauseRecord { jobs: self.plan.pause.clone(), paused_at, resumed_at });
+        let pause = (!jobs.is_empty()).then_some(PauseRecord { jobs, paused_at, resumed_at });
         let manifest = Manifest {
             format: FORMAT,
             name: self.plan.name.clone(),
@@ -181,7 +175,7 @@ impl Work<'_> {
             notes: self.notes().into_iter().chain(emptied.tables).collect(),
             attention: emptied.sources,
         };
-        saga.step("manifest", commit(&destinations, &self.plan.folder, &manifest)).await?;
+        saga.step(run::COMMIT, commit(&destinations, &self.plan.folder, &manifest)).await?;
         saga.step("verify", check_stored(primary.as_ref(), &manifest)).await?;
         Ok(manifest)
     }
@@ -205,14 +199,13 @@ impl Work<'_> {
         Ok(Done::new(()).undo(undo.to_value()))
     }
 
-    /// Journals which jobs will have to be resumed, before any is paused.
-    async fn arm_resume(&self) -> Result<Done<()>, JobError> {
+    /// Journals which jobs will have to be resumed, before any is paused, and gives them.
+    async fn arm_resume(&self) -> Result<Done<Vec<String>>, JobError> {
         let within = SignedDuration::from_secs(i64::try_from(self.plan.resume_within.as_secs()).unwrap_or(i64::MAX));
+        let (jobs, observed) = run::to_pause(self.context).await?;
         let not_later_than = self.context.now().checked_add(within).unwrap_or(Timestamp::MAX);
-        let undo = Undo::ResumeIngestion { jobs: self.plan.pause.clone(), not_later_than };
-        let observed: BTreeMap<&str, Option<&str>> =
-            self.facts.ingestion.iter().map(|job| (job.job.as_str(), job.state.as_deref())).collect();
-        Ok(Done::new(()).output(json!({"observed": observed})).undo(undo.to_value()))
+        let undo = Undo::ResumeIngestion { jobs: jobs.clone(), not_later_than };
+        Ok(Done::new(jobs).output(json!({"observed": observed})).undo(undo.to_value()))
     }
 
     /// Bounds what is done while ingestion stands still.
@@ -230,9 +223,9 @@ impl Work<'_> {
         })
     }
 
-    async fn pause(&self) -> Result<Done<()>, JobError> {
-        ingestion::pause(&self.context.google, &self.plan.pause).await?;
-        Ok(Done::new(()).note(count(self.plan.pause.len(), "job")))
+    async fn pause(&self, jobs: &[String]) -> Result<Done<()>, JobError> {
+        ingestion::pause(&self.context.google, jobs).await?;
+        Ok(Done::new(()).note(count(jobs.len(), "job")))
     }
 
     /// Waits until nothing writes, and looks at every table once more: the cut is of what is there then.
@@ -257,7 +250,7 @@ impl Work<'_> {
     }
 
     /// Snapshots every table as of one instant.
-    async fn snapshot(&self) -> Result<Done<(Option<Timestamp>, BTreeMap<TableId, Value>)>, JobError> {
+    async fn snapshot(&self, jobs: &[String]) -> Result<Done<(Option<Timestamp>, BTreeMap<TableId, Value>)>, JobError> {
         let mut taken = BTreeMap::new();
         let mut cut = None;
         for source in self.plan.bigquery() {
@@ -267,6 +260,13 @@ impl Work<'_> {
             };
             cut = Some(at);
             taken.extend(self.snapshot_source(source, at).await?);
+        }
+        // Tables agree with each other only when nothing was written between the drain and the cut.
+        for (job, state) in ingestion::observe(&self.context.google, jobs).await? {
+            if state == Some(JobState::Enabled) {
+                let message = "was resumed by somebody while the cut was taken; hint: take the backup again";
+                return Err(Failure::Precondition { object: job, message: message.into() }.into());
+            }
         }
         let note =
             format!("{} as of {}", count(taken.len(), "table"), cut.map(|at| at.to_string()).unwrap_or_default());
@@ -288,9 +288,9 @@ impl Work<'_> {
         .await
     }
 
-    async fn resume(&self) -> Result<Done<()>, JobError> {
-        ingestion::resume(&self.context.google, &self.plan.pause).await?;
-        Ok(Done::new(()).discharges("arm_resume").note(count(self.plan.pause.len(), "job")))
+    async fn resume(&self, jobs: &[String]) -> Result<Done<()>, JobError> {
+        ingestion::resume(&self.context.google, jobs).await?;
+        Ok(Done::new(()).discharges("arm_resume").note(count(jobs.len(), "job")))
     }
 
     /// The last backup of any tier, and the link to the last one of this tier.

@@ -81,6 +81,8 @@ impl From<SagaError<JobError>> for JobError {
     fn from(error: SagaError<JobError>) -> Self {
         match error {
             SagaError::Step { step, error } => Self::Step { step, cause: Box::new(error), left: vec![] },
+            // The place of its record is another's: the run was taken over.
+            SagaError::Journal { error: Failure::Exists { .. }, .. } => Self::Lease(LeaseError::Lost),
             SagaError::Journal { step, error } => {
                 let cause = Box::new(Self::Failure(error));
                 Self::Step { step: format!("{step} (journal)"), cause, left: vec![] }

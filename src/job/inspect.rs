@@ -34,6 +34,8 @@ static DECODING: Semaphore = Semaphore::const_new(2);
 const MAX_THREADS: usize = 8;
 /// Batches that wait for a free thread.
 const WAITING: usize = 2;
+/// A file up to this size is read where it is asked for: it is done before threads for it have begun.
+const SMALL_BYTES: u64 = 64 << 10;
 
 /// Reads the files of one table, one after the other.
 pub struct TableReader {
@@ -79,9 +81,17 @@ impl TableReader {
     pub async fn read(&mut self, store: &dyn Store, key: &str) -> Result<(Digests, u64), Failure> {
         let object = format!("{}/{key}", store.describe());
         let Opened { file, digests } = open(store, key).await?;
+        if file.size_bytes <= SMALL_BYTES {
+            let figures =
+                figures(file.clone(), &self.schema, self.format, 1).map_err(|error| corrupt(&object, &error))?;
+            self.figures.merge(&figures).map_err(|error| corrupt(&object, &error))?;
+            let digests = digests.map_or_else(|| digest(&file).map_err(local), Ok)?;
+            return Ok((digests, figures.row_count));
+        }
         let _turn = DECODING.acquire().await;
         let (schema, format, rows) = (self.schema.clone(), self.format, file.clone());
-        let figures = tokio::task::spawn_blocking(move || figures(rows, &schema, format));
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+        let figures = tokio::task::spawn_blocking(move || figures(rows, &schema, format, threads));
         let digests = match digests {
             Some(digests) => Ok(digests),
             None => blocking(&object, move || digest(&file)).await,
@@ -253,16 +263,15 @@ pub(super) fn project(batch: &RecordBatch, columns: &[usize]) -> Result<RecordBa
     batch.project(columns).map_err(|error| CodecError::Schema { column: String::new(), message: error.to_string() })
 }
 
-/// The figures of a file, by all cores.
-fn figures(file: Shared, schema: &Schema, format: TableFormat) -> Result<Figures, CodecError> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+/// The figures of a file, by so many threads.
+fn figures(file: Shared, schema: &Schema, format: TableFormat, threads: usize) -> Result<Figures, CodecError> {
     let taker = Taker::new(schema);
     match format {
         TableFormat::Avro => by_batch(avro::Reader::new(At { file, at: 0 }, schema)?, &taker, threads),
         TableFormat::Parquet => {
             let groups = parquet::Footer::read(&file)?.row_groups()?.len();
             // Few large groups would leave threads idle at the end.
-            if groups < threads * 8 {
+            if threads == 1 || groups < threads * 8 {
                 return by_batch(parquet::Reader::new(file, schema)?, &taker, threads);
             }
             by_row_group(&file, groups, &taker, threads)
@@ -276,6 +285,13 @@ fn by_batch(
     taker: &Taker<'_>,
     threads: usize,
 ) -> Result<Figures, CodecError> {
+    if threads == 1 {
+        let mut figures = Figures::of(taker.schema);
+        for batch in batches {
+            taker.take(&mut figures, &batch?)?;
+        }
+        return Ok(figures);
+    }
     std::thread::scope(|scope| {
         let (send, receive) = sync_channel::<RecordBatch>(WAITING);
         let receive = Arc::new(Mutex::new(receive));

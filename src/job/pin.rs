@@ -1,24 +1,40 @@
 //! Pins: a backup that a person wants kept.
 
 use super::{Context, JobError};
-use crate::catalog::Wanted;
 use crate::catalog::marks::{self, Pinned};
+use crate::catalog::{Ledger, Wanted};
 use crate::model::BackupName;
+use crate::plan::Refusal;
 
 /// Pins a backup, for a reason, until a time or until it is unpinned.
 ///
 /// # Errors
-/// When there is no such backup, or the mark cannot be written.
+/// When there is no such backup, it is being removed, or the mark cannot be written.
 pub async fn pin(
     context: &Context,
     backup: &BackupName,
     reason: Option<String>,
     until: Option<jiff::Timestamp>,
 ) -> Result<Pinned, JobError> {
+    let home = context.home.as_ref();
     let entry = context.catalog.find(&Wanted::Named(backup.clone()), None).await?;
     let commit_id = entry.manifest.commit_id;
     let pinned = Pinned { commit_id, at: context.now(), by: context.holder.clone(), reason, until };
-    marks::set(context.home.as_ref(), backup, &pinned).await?;
+    loop {
+        let ledger = Ledger::read(home).await?;
+        if ledger.is_removing(backup) {
+            marks::clear::<Pinned>(home, backup).await?;
+            let refusal = Refusal::new(backup, "is being removed", "strongroom list shows what there is");
+            return Err(JobError::Refused(vec![refusal]));
+        }
+        marks::set(home, backup, &pinned).await?;
+        // Whoever was about to remove it without having seen the pin looks again.
+        if ledger.turn(home).await? {
+            break;
+        }
+    }
+    // It may have been removed before the ledger was read.
+    context.catalog.find(&Wanted::Named(backup.clone()), None).await?;
     Ok(pinned)
 }
 

@@ -65,21 +65,22 @@ fn describe(open: &OpenRun) -> Recovered {
 /// # Errors
 /// `Lease` while a run is alive.
 pub async fn run(context: &Context) -> Result<Vec<Recovered>, JobError> {
-    if catalog::open_runs(context.home.as_ref()).await?.is_empty() {
+    if !catalog::has_markers(context.home.as_ref()).await? {
         return Ok(vec![]);
     }
     let id = run::new_id(context);
     let holder = format!("recover ({})", context.holder);
-    let acquired = Lease::acquire(context.home.as_ref(), &context.config.name, (&holder, &id), context.now()).await;
-    let lease = match acquired {
+    let (home, clock) = (context.home.as_ref(), context.clock.as_ref());
+    let mut lease = match Lease::acquire(home, &context.config.name, (&holder, &id), clock).await {
         Err(held @ LeaseError::Held { .. }) => {
             let resumed = resume_overdue(context).await?;
             return if resumed.is_empty() { Err(held.into()) } else { Ok(resumed) };
         }
         acquired => acquired?,
     };
-    let outcome = with_lease(context, lease.generation()).await;
-    lease.release(context.home.as_ref(), context.now()).await.ok();
+    let generation = lease.generation();
+    let outcome = lease.hold(home, clock, take_over(context, generation)).await?;
+    lease.release(home, clock).await.ok();
     outcome
 }
 
@@ -111,15 +112,42 @@ pub async fn at_start(context: &Context) -> Result<Vec<Recovered>, JobError> {
     }
 }
 
-async fn with_lease(context: &Context, generation: u64) -> Result<Vec<Recovered>, JobError> {
+/// How often a run is looked at again whose worker still writes: it notices by the first record that is refused.
+const LOOKS: u32 = 3;
+
+/// Takes back what dead runs left, for the holder of the lease.
+///
+/// # Errors
+/// When the journal cannot be read or written.
+pub(super) async fn take_over(context: &Context, generation: u64) -> Result<Vec<Recovered>, JobError> {
     let journal = StoreJournal::new(context.home.clone());
-    let mut recovered = Vec::new();
-    for open in catalog::open_runs(context.home.as_ref()).await? {
-        let mut report = describe(&open);
-        let run = open.run.clone();
-        let mut saga = Saga::adopt(&journal, context.clock.as_ref(), context.observer.as_ref(), open.log, generation);
-        report.failures = saga.unwind(|_, undo| run::carry_out(context, &run, undo)).await;
-        recovered.push(report);
+    let mut recovered: Vec<Recovered> = Vec::new();
+    for look in 1..=LOOKS {
+        let open = catalog::open_runs(context.home.as_ref()).await?;
+        let mut alive = false;
+        for open in open {
+            if recovered.iter().any(|done| done.run == open.run) {
+                continue;
+            }
+            let mut report = describe(&open);
+            let (clock, observer) = (context.clock.as_ref(), context.observer.as_ref());
+            let adopted = Saga::adopt::<JobError>(&journal, clock, observer, open.log, generation).await;
+            let mut saga = match adopted.map_err(JobError::from) {
+                Ok(saga) => saga,
+                Err(JobError::Lease(LeaseError::Lost)) if look < LOOKS => {
+                    alive = true;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let ended = run::Ended::of(saga.log());
+            report.failures = saga.unwind(|_, undo| run::carry_out(context, &ended, undo)).await;
+            recovered.push(report);
+        }
+        if !alive {
+            break;
+        }
     }
+    catalog::sweep_markers(context.home.as_ref()).await?;
     Ok(recovered)
 }

@@ -136,7 +136,7 @@ pub async fn run(context: &Context, entry: &Entry, request: &RestoreRequest) -> 
         context.observer.note(&note);
     }
     let entry = &entry;
-    let (plan, facts) = look_and_plan(context, entry, request).await?;
+    let (plan, _) = look_and_plan(context, entry, request).await?;
     let planned_at = context.now();
     let note = format!("{} of {}", count(plan.tables().count(), "table"), plan.backup);
     context.observer.step_done("plan", planned_at.duration_since(started_at), &note);
@@ -144,6 +144,8 @@ pub async fn run(context: &Context, entry: &Entry, request: &RestoreRequest) -> 
     let id = run::new_id(context);
     let first = StepTiming { step: "plan".into(), started_at, ended_at: planned_at };
     run::run(context, &id, ("restore", entry.manifest.name.as_str()), async |saga| {
+        // Once more, now that nobody else works here: what is taken back in the end must be this run's own.
+        let (plan, facts) = look_and_plan(context, entry, request).await?;
         let work = Work { context, entry, plan: &plan, facts: &facts, id: &id, stage: "" };
         let mut restored = work.steps(saga).await?;
         let steps = saga.timings().iter().map(|(step, started_at, ended_at)| StepTiming {
@@ -206,9 +208,11 @@ impl Work<'_> {
     async fn steps(&self, saga: &mut Saga<'_>) -> Result<Restored, JobError> {
         // Every definition and cell is read and checked before anything is changed.
         let loaded = saga.step(&self.named("read"), self.read()).await?;
-        if !self.plan.pause.is_empty() {
-            saga.step(&self.named("arm_resume"), self.arm_resume()).await?;
-            saga.step(&self.named("pause"), self.pause()).await?;
+        let mut jobs = Vec::new();
+        if self.plan.pauses() {
+            jobs = saga.step(&self.named("arm_resume"), self.arm_resume()).await?;
+            saga.step(&self.named("pause"), self.pause(&jobs)).await?;
+            saga.step(&self.named("drain"), self.drain()).await?;
         }
         if self.plan.in_the_way().next().is_some() {
             saga.step(&self.named("safeguard"), self.safeguard()).await?;
@@ -223,8 +227,8 @@ impl Work<'_> {
         }
         let (tables, differences) = saga.step(&self.named("compare"), self.compare(&loaded, &views)).await?;
         let validations = saga.step(&self.named("validate"), self.validate()).await?;
-        if !self.plan.pause.is_empty() {
-            saga.step(&self.named("resume"), self.resume()).await?;
+        if self.plan.pauses() {
+            saga.step(&self.named("resume"), self.resume(&jobs)).await?;
         }
         let tabs =
             self.plan.sheets.iter().flat_map(|sheet| sheet.tabs.iter().map(|(title, _)| title.clone())).collect();
@@ -274,18 +278,32 @@ impl Work<'_> {
         })
     }
 
-    async fn arm_resume(&self) -> Result<Done<()>, JobError> {
+    async fn arm_resume(&self) -> Result<Done<Vec<String>>, JobError> {
+        let (jobs, _) = run::to_pause(self.context).await?;
         // A restore takes as long as it takes; the objective says when a person should look.
         let within = self.context.config.objectives.rto_full.as_secs();
         let within = SignedDuration::from_secs(i64::try_from(within).unwrap_or(i64::MAX));
         let not_later_than = self.context.now().checked_add(within).unwrap_or(Timestamp::MAX);
-        let undo = Undo::ResumeIngestion { jobs: self.plan.pause.clone(), not_later_than };
-        Ok(Done::new(()).undo(undo.to_value()))
+        let undo = Undo::ResumeIngestion { jobs: jobs.clone(), not_later_than };
+        Ok(Done::new(jobs).undo(undo.to_value()))
     }
 
-    async fn pause(&self) -> Result<Done<()>, JobError> {
-        ingestion::pause(&self.context.google, &self.plan.pause).await?;
-        Ok(Done::new(()).note(count(self.plan.pause.len(), "job")))
+    async fn pause(&self, jobs: &[String]) -> Result<Done<()>, JobError> {
+        ingestion::pause(&self.context.google, jobs).await?;
+        Ok(Done::new(()).note(count(jobs.len(), "job")))
+    }
+
+    /// Waits until nothing writes: the way back must lead to what was there, all of it.
+    async fn drain(&self) -> Result<Done<()>, JobError> {
+        for plan in self.plan.datasets.iter().filter(|plan| plan.source == plan.target && !plan.make) {
+            let tables: Vec<TableId> =
+                plan.tables.iter().filter(|t| t.existing != Existing::None).map(|t| t.target.clone()).collect();
+            let config = &self.context.config;
+            let waiting = |what: &str| self.context.observer.note(&format!("waiting: {what}"));
+            let timeout = config.ingestion.drain_timeout.as_duration();
+            ingestion::drain(&self.context.google, &plan.target, &tables, timeout, config.parallel, &waiting).await?;
+        }
+        Ok(Done::new(()).note("nothing writes"))
     }
 
     /// Snapshots every table that will be replaced: the way back.
@@ -663,9 +681,9 @@ impl Work<'_> {
         Ok(Done::new(validations).note(count(checks, "check")))
     }
 
-    async fn resume(&self) -> Result<Done<()>, JobError> {
-        ingestion::resume(&self.context.google, &self.plan.pause).await?;
-        Ok(Done::new(()).discharges(&self.named("arm_resume")).note(count(self.plan.pause.len(), "job")))
+    async fn resume(&self, jobs: &[String]) -> Result<Done<()>, JobError> {
+        ingestion::resume(&self.context.google, jobs).await?;
+        Ok(Done::new(()).discharges(&self.named("arm_resume")).note(count(jobs.len(), "job")))
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::backup::count;
 use super::{Context, JobError, run};
 use crate::catalog::marks::{self, Condemned, Marks};
-use crate::catalog::{Entry, Listing, Wanted};
+use crate::catalog::{Decision, Entry, Ledger, Listing, Wanted};
 use crate::manifest::Manifest;
 use crate::model::{BackupName, Failure, TierName};
 use crate::plan::retention::{self, Candidate, Facts, Pin, RetentionPlan, Sentence, Verdict};
@@ -58,11 +58,13 @@ pub async fn plan(context: &Context) -> Result<RetentionPlan, JobError> {
 pub async fn run(context: &Context) -> Result<Retained, JobError> {
     let id = run::new_id(context);
     run::run(context, &id, ("retention", "catalog"), async |saga| {
+        // Before the look: what is pinned or decided after it is noticed.
+        let mut ledger = Ledger::enter(context.home.as_ref(), saga.log().generation()).await?;
         let (listing, marks) = look(context).await?;
         let plan = decide(context, &listing, &marks);
         saga.step("condemn", condemn(context, &plan, &listing)).await?;
         saga.step("pardon", pardon(context, &plan)).await?;
-        let (removed, failures) = remove_all(context, saga, &plan, &listing).await?;
+        let (removed, failures) = remove_all(context, saga, &mut ledger, (&plan, &listing)).await?;
         Ok(Retained { plan, removed, failures })
     })
     .await
@@ -75,6 +77,7 @@ pub async fn run(context: &Context) -> Result<Retained, JobError> {
 pub async fn delete(context: &Context, backup: &BackupName, how: Deletion) -> Result<Deleted, JobError> {
     let id = run::new_id(context);
     run::run(context, &id, ("delete", backup.as_str()), async |saga| {
+        let mut ledger = Ledger::enter(context.home.as_ref(), saga.log().generation()).await?;
         let entry = context.catalog.find(&Wanted::Named(backup.clone()), None).await?;
         let (listing, marks) = look(context).await?;
         if let Some(refusal) = objection(&entry, &listing, &marks, how, context.now()) {
@@ -92,7 +95,11 @@ pub async fn delete(context: &Context, backup: &BackupName, how: Deletion) -> Re
             return Ok(Deleted { backup: backup.clone(), removed_from: removed_from.ok() });
         }
         saga.step("remove", async {
-            remove(context, backup, mark).await?;
+            if !decided(context, &mut ledger, backup, &mark).await? {
+                let refusal = Refusal::new(backup, "was pinned this very moment", format!("strongroom unpin {backup}"));
+                return Err(JobError::Refused(vec![refusal]));
+            }
+            remove(context, &mut ledger, backup, &mark).await?;
             Ok::<_, JobError>(Done::new(()))
         })
         .await?;
@@ -175,7 +182,6 @@ fn sentence(context: &Context, manifest: &Manifest, by_hand: bool) -> Condemned 
         at: context.now(),
         by: context.holder.clone(),
         by_hand,
-        removing: false,
     }
 }
 
@@ -205,29 +211,32 @@ async fn pardon(context: &Context, plan: &RetentionPlan) -> Result<Done<()>, Job
 async fn remove_all(
     context: &Context,
     saga: &mut Saga<'_>,
-    plan: &RetentionPlan,
-    listing: &Listing,
+    ledger: &mut Ledger,
+    (plan, listing): (&RetentionPlan, &Listing),
 ) -> Result<(Vec<BackupName>, Vec<String>), JobError> {
     let step = async {
         let (mut removed, mut failures) = (Vec::new(), Vec::new());
-        let begun = marks::removals_begun(context.home.as_ref()).await?;
-        let planned = plan.removals().filter(|decision| begun.iter().all(|(name, _)| *name != decision.backup));
-        let mut due: Vec<(BackupName, Condemned)> = begun.clone();
-        for decision in planned {
-            let Some(entry) = listing.entries.iter().find(|entry| entry.manifest.name == decision.backup) else {
-                continue;
-            };
-            // Once more: it may have been pinned since the plan was made.
-            let marks = marks::of(context.home.as_ref(), &decision.backup, &entry.manifest.commit_id).await?;
-            if let (None, Some(condemned)) = (marks.pinned, marks.condemned) {
-                due.push((decision.backup.clone(), condemned));
+        let begun: Vec<_> = ledger.removing().map(|(backup, mark)| (backup.clone(), mark.clone())).collect();
+        let planned: Vec<&BackupName> =
+            plan.removals().map(|decision| &decision.backup).filter(|backup| !ledger.is_removing(backup)).collect();
+        let total = begun.len() + planned.len();
+        for (backup, mark) in begun {
+            context.observer.progress("remove", removed.len() + failures.len() + 1, total, backup.as_str());
+            match remove(context, ledger, &backup, &mark).await {
+                Ok(()) => removed.push(backup),
+                Err(error) => failures.push(format!("{backup}: {error}")),
             }
         }
-        let total = due.len();
-        for (n, (backup, mark)) in due.into_iter().enumerate() {
-            context.observer.progress("remove", n + 1, total, backup.as_str());
-            match remove(context, &backup, mark).await {
-                Ok(()) => removed.push(backup),
+        for backup in planned {
+            let Some(entry) = listing.entries.iter().find(|entry| entry.manifest.name == *backup) else { continue };
+            let commit_id = &entry.manifest.commit_id;
+            let Some(mark) = marks::of(context.home.as_ref(), backup, commit_id).await?.condemned else { continue };
+            if !decided(context, ledger, backup, &mark).await? {
+                continue;
+            }
+            context.observer.progress("remove", removed.len() + failures.len() + 1, total, backup.as_str());
+            match remove(context, ledger, backup, &mark).await {
+                Ok(()) => removed.push(backup.clone()),
                 Err(error) => failures.push(format!("{backup}: {error}")),
             }
         }
@@ -237,12 +246,29 @@ async fn remove_all(
     Ok(saga.step("remove", step).await?)
 }
 
+/// Decides to remove a backup, unless it was pinned since: from here on there is no way back.
+async fn decided(
+    context: &Context,
+    ledger: &mut Ledger,
+    backup: &BackupName,
+    mark: &Condemned,
+) -> Result<bool, JobError> {
+    let home = context.home.as_ref();
+    loop {
+        let pinned = marks::of(home, backup, &mark.commit_id).await?.pinned;
+        if pinned.is_some_and(|pin| pin.until.is_none_or(|until| context.now() < until)) {
+            return Ok(false);
+        }
+        if ledger.decide(home, backup, mark).await? == Decision::Made {
+            return Ok(true);
+        }
+    }
+}
+
 /// Removes a backup everywhere: the manifests first, so that it is not listed while its objects go.
-async fn remove(context: &Context, backup: &BackupName, mark: Condemned) -> Result<(), Failure> {
+async fn remove(context: &Context, ledger: &mut Ledger, backup: &BackupName, mark: &Condemned) -> Result<(), Failure> {
     let stores = stores(context, &mark.tier)?;
     let folder = plan::backup::folder(&mark.tier, backup, mark.started_at);
-    let mark = Condemned { removing: true, ..mark };
-    marks::set(context.home.as_ref(), backup, &mark).await?;
     for store in &stores {
         store.delete(&format!("{folder}/manifest.json")).await?;
     }
@@ -251,7 +277,8 @@ async fn remove(context: &Context, backup: &BackupName, mark: Condemned) -> Resu
             store.delete(&object.key).await?;
         }
     }
-    marks::clear_all(context.home.as_ref(), backup).await
+    marks::clear_all(context.home.as_ref(), backup).await?;
+    ledger.strike(context.home.as_ref(), backup).await
 }
 
 fn stores(context: &Context, tier: &TierName) -> Result<Vec<Arc<dyn Store>>, Failure> {

@@ -1,17 +1,18 @@
 //! A run: lease, journal, steps, and what is taken back when a step fails.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::{Mutex, watch};
 
-use super::{Context, JobError};
-use crate::catalog::{self, Lease, StoreJournal};
+use super::{Context, JobError, recover};
+use crate::catalog::{HOLD_ON, Lease, LeaseError, Standing, StoreJournal, TIME_TO_LIVE, Tombstone};
 use crate::google::bigquery::insertable_table;
+use crate::google::scheduler::JobState;
 use crate::ingestion;
-use crate::model::{DatasetId, Failure, Place, TableId};
-use crate::saga::{Outcome, Saga};
+use crate::model::{DatasetId, Failure, Place, TableId, TierName};
+use crate::saga::{Entry, Log, Outcome, Record, Saga};
 use crate::source::bigquery::{self, JobIds};
 
 /// What takes a step back. It is stored in the journal, and `recover` carries it out when the run itself cannot.
@@ -40,27 +41,48 @@ impl Undo {
     }
 }
 
+/// The step that writes a backup's manifest.
+pub(super) const COMMIT: &str = "manifest";
+
+/// A run that is taken back.
+#[derive(Debug, Clone)]
+pub(super) struct Ended {
+    pub run: String,
+    /// Whether it began to write its manifest: that may still be under way.
+    pub may_commit: bool,
+}
+
+impl Ended {
+    pub(super) fn of(log: &Log) -> Self {
+        let began = |record: &Record| matches!(&record.entry, Entry::Started { step } if step == COMMIT);
+        let run = log.records().first().map(|record| record.run.clone()).unwrap_or_default();
+        Self { run, may_commit: log.records().iter().any(began) }
+    }
+}
+
 /// Carries an undo out.
-pub(super) async fn carry_out(context: &Context, run: &str, undo: Value) -> Result<(), Failure> {
+pub(super) async fn carry_out(context: &Context, ended: &Ended, undo: Value) -> Result<(), Failure> {
+    let run = ended.run.as_str();
     let undo: Undo = serde_json::from_value(undo)
         .map_err(|error| Failure::Corrupt { object: format!("journal of run {run}"), message: error.to_string() })?;
     let parallel = context.config.parallel;
     match undo {
         Undo::ResumeIngestion { jobs, .. } => ingestion::resume(&context.google, &jobs).await,
         Undo::RemoveBackup { snapshots, place, folder } => {
-            let store = (context.open)(&place)?;
-            if store.head(&format!("{folder}/manifest.json")).await?.is_some() {
-                return Ok(()); // it was committed after all
-            }
             if let Some(snapshot) = snapshots.first() {
                 bigquery::settle(&context.google, snapshot.project(), run).await?;
             }
-            for object in store.list(&format!("{folder}/")).await? {
-                store.delete(&object.key).await?;
+            if !remove_folder(context, ended, &place, &folder).await? {
+                return Ok(()); // it was committed after all
             }
             bigquery::drop_tables(&context.google, &snapshots, parallel).await
         }
-        Undo::DropTables { tables } => bigquery::drop_tables(&context.google, &tables, parallel).await,
+        Undo::DropTables { tables } => {
+            if let Some(table) = tables.first() {
+                bigquery::settle(&context.google, table.project(), run).await?;
+            }
+            bigquery::drop_tables(&context.google, &tables, parallel).await
+        }
         Undo::DropDataset { dataset } => match context.google.bigquery.delete_dataset(&dataset, false).await {
             Ok(()) | Err(Failure::NotFound { .. } | Failure::Invalid { .. } | Failure::Precondition { .. }) => Ok(()),
             Err(error) => Err(error),
@@ -89,6 +111,44 @@ pub(super) async fn carry_out(context: &Context, run: &str, undo: Value) -> Resu
             Ok(())
         }
     }
+}
+
+/// Removes the files of a backup that was not committed, everywhere. Gives whether it was not.
+async fn remove_folder(context: &Context, ended: &Ended, place: &Place, folder: &str) -> Result<bool, Failure> {
+    let primary = (context.open)(place)?;
+    let tier = folder.split('/').next().and_then(|tier| tier.parse::<TierName>().ok());
+    let others = tier.and_then(|tier| context.config.tiers.get(&tier)).map(|tier| tier.destinations.as_slice());
+    let others: Vec<_> = others.unwrap_or_default().iter().filter(|other| *other != place).collect();
+    let manifest = format!("{folder}/manifest.json");
+    let stone = Tombstone { abandoned_run: ended.run.clone(), at: context.now() };
+    if ended.may_commit {
+        // Here it is decided once and for all: the manifest, or none ever.
+        if stone.place(primary.as_ref(), folder).await? == Standing::Manifest {
+            return Ok(false);
+        }
+    } else if primary.head(&manifest).await?.is_some() {
+        return Ok(false);
+    }
+    let mut stores = vec![primary];
+    for other in others {
+        let store = (context.open)(other)?;
+        match store.list_prefixes(&format!("{folder}/")).await {
+            Ok(_) => stores.push(store),
+            Err(Failure::NotFound { .. }) => {} // a copy's place that is gone
+            Err(error) => return Err(error),
+        }
+    }
+    if ended.may_commit {
+        for copy in &stores[1..] {
+            stone.replace(copy.as_ref(), folder).await?;
+        }
+    }
+    for store in &stores {
+        for object in store.list(&format!("{folder}/")).await?.iter().filter(|object| object.key != manifest) {
+            store.delete(&object.key).await?;
+        }
+    }
+    Ok(true)
 }
 
 /// What the names of a drill's scratch datasets end with.
@@ -137,6 +197,26 @@ pub(super) async fn drop_doubles(
     }
 }
 
+/// The jobs of ingestion that are to be paused, and what each job's state is. For the holder of the lease: what a plan saw
+/// before may be another run's pause, or a person may have paused a job since.
+///
+/// # Errors
+/// `NotFound` for a job that is not there.
+pub(super) async fn to_pause(context: &Context) -> Result<(Vec<String>, BTreeMap<String, String>), Failure> {
+    let (mut jobs, mut observed) = (Vec::new(), BTreeMap::new());
+    for (job, state) in ingestion::observe(&context.google, &context.config.ingestion.scheduler_jobs).await? {
+        let Some(state) = state else {
+            let message = "there is no such Cloud Scheduler job any more".into();
+            return Err(Failure::NotFound { object: job, message });
+        };
+        if state == JobState::Enabled {
+            jobs.push(job.clone());
+        }
+        observed.insert(job, ingestion::state_name(&state));
+    }
+    Ok((jobs, observed))
+}
+
 /// Runs `work` under the lease, with a journal. What was done is taken back when it fails.
 pub(super) async fn run<T>(
     context: &Context,
@@ -144,60 +224,65 @@ pub(super) async fn run<T>(
     (verb, subject): (&str, &str),
     work: impl AsyncFnOnce(&mut Saga<'_>) -> Result<T, JobError>,
 ) -> Result<T, JobError> {
-    let lease =
-        Lease::acquire(context.home.as_ref(), &context.config.name, (&context.holder, id), context.now()).await?;
+    let (home, clock) = (context.home.as_ref(), context.clock.as_ref());
+    let mut lease = Lease::acquire(home, &context.config.name, (&context.holder, id), clock).await?;
     let generation = lease.generation();
-    let lease = Arc::new(Mutex::new(lease));
-    let (lost, mut is_lost) = watch::channel(false);
-    let clock = context.clock.clone();
-    let keeper = catalog::keep(context.home.clone(), lease.clone(), Arc::new(move || clock.now()), lost);
-
     let journal = StoreJournal::new(context.home.clone());
-    let outcome = {
-        let opened =
-            Saga::open(&journal, context.clock.as_ref(), context.observer.as_ref(), id, generation, (verb, subject))
-                .await
-                .map_err(JobError::from);
-        match opened {
-            Err(error) => Err(error),
-            Ok(mut saga) => {
-                let mut cancelled = context.cancelled.clone();
-                let worked = tokio::select! {
-                    worked = work(&mut saga) => worked,
-                    // (A closed channel is no signal.)
-                    Ok(_) = is_lost.wait_for(|lost| *lost) => Err(catalog::LeaseError::Lost.into()),
-                    Ok(_) = cancelled.wait_for(|cancelled| *cancelled) => Err(JobError::Interrupted),
-                };
-                conclude(context, id, &mut saga, worked).await
-            }
-        }
-    };
-    keeper.abort();
-    let lease = lease.lock().await.clone();
+    let held = lease.hold(home, clock, async {
+        // What a run left that died since `recover` looked: its pause above all.
+        recover::take_over(context, generation).await?;
+        let opened = Saga::open(&journal, clock, context.observer.as_ref(), id, generation, (verb, subject)).await;
+        let mut saga = opened.map_err(JobError::from)?;
+        let mut cancelled = context.cancelled.clone();
+        let worked = tokio::select! {
+            biased;
+            // (A closed channel is no signal.)
+            Ok(_) = cancelled.wait_for(|cancelled| *cancelled) => Err(JobError::Interrupted),
+            worked = work(&mut saga) => worked,
+        };
+        conclude(context, &mut saga, worked).await
+    });
+    // What a run that lost its lease has begun is the next holder's to take back: it may be at it already.
+    let outcome = held.await?;
     // A lease that cannot be given back expires by itself.
-    lease.release(context.home.as_ref(), context.now()).await.ok();
+    lease.release(home, clock).await.ok();
     outcome
 }
 
-async fn conclude<T>(
-    context: &Context,
-    id: &str,
-    saga: &mut Saga<'_>,
-    worked: Result<T, JobError>,
-) -> Result<T, JobError> {
+async fn conclude<T>(context: &Context, saga: &mut Saga<'_>, worked: Result<T, JobError>) -> Result<T, JobError> {
     match worked {
         Ok(value) => {
             saga.close::<JobError>(Outcome::Committed).await?;
             Ok(value)
         }
+        // Another worker has taken the run over, and takes it back.
+        Err(lost @ JobError::Lease(LeaseError::Lost)) => Err(lost),
         Err(error) => {
+            if unknown(&error) {
+                context.observer.note("the outcome of a call is not known: it may still arrive and is waited for");
+                tokio::time::sleep(UNDER_WAY).await;
+            }
             let step = saga.log().running().unwrap_or("run").to_string();
-            let left = saga.unwind(|_, undo| carry_out(context, id, undo)).await;
+            let ended = Ended::of(saga.log());
+            let left = saga.unwind(|_, undo| carry_out(context, &ended, undo)).await;
             Err(match error {
                 JobError::Step { step, cause, .. } => JobError::Step { step, cause, left },
                 other => JobError::Step { step, cause: Box::new(other), left },
             })
         }
+    }
+}
+
+/// How long a call may still be under way that nobody waits for any more: as long as a holder of the lease has stopped
+/// before another begins.
+const UNDER_WAY: Duration = TIME_TO_LIVE.saturating_sub(HOLD_ON);
+
+/// Whether the cause of all is a call whose outcome is not known.
+fn unknown(error: &JobError) -> bool {
+    match error {
+        JobError::Step { cause, .. } => unknown(cause),
+        JobError::Failure(failure) => matches!(failure, Failure::Unknown { .. }),
+        _ => false,
     }
 }
 

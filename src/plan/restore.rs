@@ -114,6 +114,12 @@ pub struct SheetRestore {
 }
 
 impl RestorePlan {
+    /// Whether what ingestion writes into is written: then it stands still meanwhile.
+    pub fn pauses(&self) -> bool {
+        self.datasets.iter().any(|dataset| dataset.source == dataset.target)
+            || self.sheets.iter().any(|sheet| sheet.source == sheet.target)
+    }
+
     pub fn tables(&self) -> impl Iterator<Item = &TableRestore> {
         self.datasets.iter().flat_map(|dataset| &dataset.tables)
     }

@@ -50,6 +50,9 @@ pub enum Entry {
         step: String,
         message: String,
     },
+    /// A later holder of the lease takes the run back. From here on its first worker, should it still live, finds the
+    /// next place in the log taken and stops.
+    TakenOver,
     Closed {
         outcome: Outcome,
     },
@@ -147,7 +150,7 @@ impl Log {
                 }
                 self.undos.retain(|(done, _)| done != step);
             }
-            Entry::UndoFailed { .. } => {}
+            Entry::UndoFailed { .. } | Entry::TakenOver => {}
             Entry::Closed { outcome } => {
                 if *outcome == Outcome::Committed && (self.running.is_some() || self.failed.is_some()) {
                     return refuse("a run with a failed or unfinished step cannot commit".into());

@@ -113,16 +113,21 @@ impl<'a> Saga<'a> {
         Ok(saga)
     }
 
-    /// Takes up the log of a run that another process left.
-    pub fn adopt(
+    /// Takes over a run that another process left: that process can write nothing more into its log.
+    ///
+    /// # Errors
+    /// `Journal` with `Exists` when that process lives and was quicker: its log is to be read again.
+    pub async fn adopt<E: std::error::Error>(
         journal: &'a dyn Journal,
         clock: &'a dyn Clock,
         observer: &'a dyn Observer,
         log: Log,
         generation: u64,
-    ) -> Self {
+    ) -> Result<Self, SagaError<E>> {
         let run = log.records().first().map(|record| record.run.clone()).unwrap_or_default();
-        Self { journal, clock, observer, log, run, generation, timings: Vec::new() }
+        let mut saga = Self { journal, clock, observer, log, run, generation, timings: Vec::new() };
+        saga.record("recover", Entry::TakenOver).await?;
+        Ok(saga)
     }
 
     /// Runs one step. The journal knows of it before the work begins, and of its undo before this returns.
@@ -157,7 +162,8 @@ impl<'a> Saga<'a> {
 
     /// Takes back what was done, the last first, and closes the run when nothing is left.
     ///
-    /// An undo that fails stays pending in the journal for `recover`; the others are still carried out.
+    /// An undo that fails stays pending in the journal for `recover`; the others are still carried out, unless the journal
+    /// cannot be written.
     /// Returns the messages of those that failed.
     pub async fn unwind<F>(&mut self, mut undo: impl FnMut(String, Value) -> F) -> Vec<String>
     where
@@ -176,7 +182,9 @@ impl<'a> Saga<'a> {
                 }
             };
             if let Err(error) = self.record::<Failure>(&step, entry).await {
+                // Perhaps another worker has taken over: nothing further is done.
                 failures.push(error.to_string());
+                return failures;
             }
         }
         if failures.is_empty()

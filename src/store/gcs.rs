@@ -5,7 +5,7 @@ use std::ops::Range;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{ByteStream, MAX_GET_BYTES, ObjectInfo, Store, Version, changed, collect, exists, key};
+use super::{ByteStream, MAX_GET_BYTES, ObjectInfo, Site, Store, Version, changed, collect, exists, key};
 use crate::google::Storage;
 use crate::google::storage::{ListOptions, Object, WriteOptions};
 use crate::model::Failure;
@@ -68,6 +68,17 @@ fn version(generation: i64) -> Version {
 impl Store for GcsStore {
     fn describe(&self) -> String {
         format!("gs://{}/{}", self.bucket, self.prefix).trim_end_matches('/').to_string()
+    }
+
+    async fn site(&self) -> Result<Option<Site>, Failure> {
+        match self.storage.get_bucket(&self.bucket).await {
+            Ok(bucket) => {
+                let retention_locked = bucket.retention.is_some_and(|policy| policy.locked);
+                Ok(Some(Site { location: bucket.location, retention_locked }))
+            }
+            Err(Failure::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn get(&self, key: &str) -> Result<(Bytes, Version), Failure> {

@@ -13,9 +13,9 @@ use super::{
 use crate::model::Failure;
 
 /// A map with a counter for versions.
-#[derive(Debug, Default)]
 pub struct MemoryStore {
     inner: Mutex<Inner>,
+    clock: Box<dyn Fn() -> jiff::Timestamp + Send + Sync>,
 }
 
 #[derive(Debug, Default)]
@@ -33,7 +33,12 @@ struct Object {
 
 impl MemoryStore {
     pub fn new() -> Self {
-        Self::default()
+        Self::with_clock(jiff::Timestamp::now)
+    }
+
+    /// With a clock of its own, which says when an object was written.
+    pub fn with_clock(clock: impl Fn() -> jiff::Timestamp + Send + Sync + 'static) -> Self {
+        Self { inner: Mutex::default(), clock: Box::new(clock) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -56,10 +61,16 @@ impl MemoryStore {
         allowed(inner.objects.get(key))?;
         inner.counter += 1;
         let version = Version(inner.counter.to_string());
-        let object = Object { bytes, version, updated: jiff::Timestamp::now() };
+        let object = Object { bytes, version, updated: (self.clock)() };
         let info = info(key, &object);
         inner.objects.insert(key.into(), object);
         Ok(info)
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

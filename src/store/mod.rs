@@ -41,6 +41,15 @@ pub struct ObjectInfo {
     pub updated: jiff::Timestamp,
 }
 
+/// What is known of the place that a store is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// A bucket's location, e.g. `EU`; `local` for what is no bucket.
+    pub location: String,
+    /// Whether objects cannot be removed before a time of retention that nobody can shorten.
+    pub retention_locked: bool,
+}
+
 /// A place for objects. Keys are relative, parts divided by `/`, no part empty, `.` or `..`; at most 900 bytes.
 ///
 /// An object appears whole or not at all. Every method fails with `Invalid` for a key that is none.
@@ -48,6 +57,14 @@ pub struct ObjectInfo {
 pub trait Store: Send + Sync {
     /// Where this is, e.g. `gs://bucket/prefix`; no secrets in it.
     fn describe(&self) -> String;
+
+    /// Where the objects lie; `None` when the place (a bucket) does not exist.
+    ///
+    /// # Errors
+    /// As the store's medium fails.
+    async fn site(&self) -> Result<Option<Site>, Failure> {
+        Ok(Some(Site { location: "local".into(), retention_locked: false }))
+    }
 
     /// The whole object and the version that was read.
     ///

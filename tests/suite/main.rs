@@ -17,5 +17,6 @@ mod readers;
 mod real_exports;
 mod retention;
 mod sandbox;
+mod simulation;
 mod type_matrix;
 mod warehouse;

@@ -17,6 +17,7 @@ mod policies;
 mod query;
 mod routines;
 mod tables;
+mod warehouse;
 
 use google_cloud_auth::credentials::Credentials;
 use google_cloud_bigquery_v2::client;
@@ -34,6 +35,7 @@ pub use jobs::{JobFilter, JobRef, JobState, PollPolicy, job_failure, job_state};
 pub use query::{QueryOptions, QueryResult};
 pub use routines::ListedRoutine;
 pub use tables::{ListedTable, insertable_table};
+pub use warehouse::{Progress, Warehouse};
 
 pub(crate) const HOST: &str = "https://bigquery.googleapis.com";
 

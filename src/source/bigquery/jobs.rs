@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::config::TableFormat;
 use crate::google::Google;
-use crate::google::bigquery::{JobFilter, JobRef, PollPolicy, QueryOptions};
+use crate::google::bigquery::{JobFilter, JobRef, JobState, PollPolicy, QueryOptions, job_failure, job_state};
 use crate::model::{DatasetId, Failure, TableId};
 
 /// Makes the ids of a run's jobs.
@@ -61,19 +61,26 @@ pub async fn settle(google: &Google, project: &str, run: &str) -> Result<(), Fai
 const ATTEMPTS: u32 = 4;
 
 /// Runs a job until it succeeded. Failures inside the service take a new id
-/// (<https://cloud.google.com/bigquery/docs/error-messages>: `jobBackendError`, `jobInternalError`).
+/// (<https://cloud.google.com/bigquery/docs/error-messages>: `jobBackendError`, `jobInternalError`); one that only could not
+/// be looked at may still be at work and keeps its id, or its work would be done twice.
 pub(super) async fn run(
     google: &Google,
     ids: &JobIds,
     (kind, index): (&str, usize),
     make: impl Fn(u32) -> Value,
 ) -> Result<Value, Failure> {
-    let mut attempt = 0;
+    let (mut attempt, mut tries) = (0, 1);
     loop {
         let job = ids.job(kind, index, attempt);
-        match google.bigquery.run_job(&job, make(attempt), &PollPolicy::default(), &mut |_| {}).await {
-            Err(Failure::Transient { .. }) if attempt + 1 < ATTEMPTS => attempt += 1,
+        let failure = match google.bigquery.run_job(&job, make(attempt), &PollPolicy::default(), &mut |_| {}).await {
+            Err(failure @ Failure::Transient { .. }) if tries < ATTEMPTS => failure,
             outcome => return outcome,
+        };
+        tries += 1;
+        match google.bigquery.get_job(&job).await {
+            Ok(found) if job_state(&found) == JobState::Done && job_failure(&found).is_some() => attempt += 1,
+            Ok(_) | Err(Failure::NotFound { .. }) => {}
+            Err(_) => return Err(failure),
         }
     }
 }
