@@ -296,3 +296,96 @@ fn signed(duration: Duration) -> SignedDuration {
 fn after(now: Timestamp, duration: Duration) -> Timestamp {
     now.checked_add(signed(duration)).unwrap_or(Timestamp::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MemoryStore;
+
+    /// A worker's clock that is wrong by so much.
+    struct Skewed(i64);
+
+    impl Clock for Skewed {
+        fn now(&self) -> Timestamp {
+            true_time().checked_add(SignedDuration::from_secs(self.0)).unwrap()
+        }
+    }
+
+    fn true_time() -> Timestamp {
+        thread_local!(static BEGIN: Instant = Instant::now());
+        let passed = BEGIN.with(|begin| begin.elapsed().as_millis());
+        Timestamp::from_millisecond(1_800_000_000_000 + i64::try_from(passed).unwrap()).unwrap()
+    }
+
+    fn store() -> MemoryStore {
+        MemoryStore::with_clock(true_time)
+    }
+
+    async fn take(store: &MemoryStore, run: &str, skew_s: i64) -> Result<Lease, LeaseError> {
+        Lease::acquire(store, "x", ("somebody", run), &Skewed(skew_s)).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wrong_clock_takes_no_living_lease_and_a_dead_one_is_followed() {
+        let store = store();
+        let first = take(&store, "a", -10_000).await.unwrap();
+        for skew_s in [-100_000, 0, 100_000] {
+            assert!(matches!(take(&store, "b", skew_s).await, Err(LeaseError::Held { .. })), "{skew_s}");
+        }
+        tokio::time::sleep(TIME_TO_LIVE - Duration::from_secs(1)).await;
+        assert!(take(&store, "b", 100_000).await.is_err(), "a second too early");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let second = take(&store, "b", -100_000).await.unwrap();
+        assert_eq!((first.generation(), second.generation()), (1, 2));
+        let mut first = first;
+        assert!(matches!(first.renew(&store, &Skewed(0)).await, Err(LeaseError::Lost)));
+        second.release(&store, &Skewed(0)).await.unwrap();
+        assert_eq!(take(&store, "c", 0).await.unwrap().generation(), 3, "given back, it is free at once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_lasts_while_its_holder_works() {
+        let store = store();
+        let mut lease = take(&store, "a", 0).await.unwrap();
+        let long = tokio::time::sleep(TIME_TO_LIVE * 10);
+        let (held, others) = tokio::join!(lease.hold(&store, &Skewed(0), long), async {
+            let mut refused = 0;
+            for _ in 0..100 {
+                tokio::time::sleep(TIME_TO_LIVE / 11).await;
+                refused += usize::from(take(&store, "b", 0).await.is_err());
+            }
+            refused
+        });
+        assert!(held.is_ok());
+        assert_eq!(others, 100);
+        lease.release(&store, &Skewed(0)).await.unwrap();
+    }
+
+    /// The thread stands still inside the work, as a machine does that is put to sleep.
+    #[tokio::test(start_paused = true)]
+    async fn who_wakes_up_late_does_not_go_on() {
+        let store = store();
+        let mut lease = take(&store, "a", 0).await.unwrap();
+        let went_on = std::sync::atomic::AtomicBool::new(false);
+        let work = async {
+            tokio::time::advance(HOLD_ON + Duration::from_secs(1)).await;
+            tokio::task::yield_now().await;
+            went_on.store(true, std::sync::atomic::Ordering::Relaxed);
+        };
+        assert!(matches!(lease.hold(&store, &Skewed(0), work).await, Err(LeaseError::Lost)));
+        assert!(!went_on.into_inner());
+    }
+
+    /// What an older version of this program, or a person, wrote.
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_without_a_time_of_renewal_is_understood() {
+        let store = store();
+        for (expires_at, free) in [("2001-01-01T00:00:00Z", true), ("2099-01-01T00:00:00Z", false)] {
+            let text = format!(r#"{{"generation":7,"holder":"h","run":"r","expires_at":"{expires_at}"}}"#);
+            store.put("_strongroom/lease/x.json", Bytes::from(text)).await.unwrap();
+            assert_eq!(take(&store, "a", 0).await.is_ok(), free, "{expires_at}");
+        }
+        tokio::time::sleep(TIME_TO_LIVE).await;
+        assert_eq!(take(&store, "a", 0).await.unwrap().generation(), 8);
+    }
+}

@@ -162,6 +162,7 @@ fn candidate(entry: &Entry, marks: &BTreeMap<BackupName, Marks>) -> Candidate {
         size_bytes: manifest.size_bytes(),
         manual: manifest.purpose.is_some(),
         verified: marks.verified.is_some(),
+        emptied: !manifest.attention.is_empty(),
         pinned: marks.pinned.map(|pinned| Pin { by: pinned.by, until: pinned.until }),
         condemned: marks.condemned.map(|condemned| Sentence { at: condemned.at, by_hand: condemned.by_hand }),
         references: references(manifest),

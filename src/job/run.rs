@@ -48,15 +48,23 @@ pub(super) const COMMIT: &str = "manifest";
 #[derive(Debug, Clone)]
 pub(super) struct Ended {
     pub run: String,
-    /// Whether it began to write its manifest: that may still be under way.
+    /// Whether it began to write its manifest, so that this may still be under way.
     pub may_commit: bool,
 }
 
 impl Ended {
+    /// A run that another process left.
     pub(super) fn of(log: &Log) -> Self {
         let began = |record: &Record| matches!(&record.entry, Entry::Started { step } if step == COMMIT);
         let run = log.records().first().map(|record| record.run.clone()).unwrap_or_default();
         Self { run, may_commit: log.records().iter().any(began) }
+    }
+
+    /// This process's own, which failed.
+    fn by(log: &Log, error: &JobError) -> Self {
+        let ended = Self::of(log);
+        let definite = matches!(error, JobError::Step { .. }) && !unknown(error);
+        Self { may_commit: ended.may_commit && !definite, ..ended }
     }
 }
 
@@ -144,8 +152,11 @@ async fn remove_folder(context: &Context, ended: &Ended, place: &Place, folder: 
         }
     }
     for store in &stores {
-        for object in store.list(&format!("{folder}/")).await?.iter().filter(|object| object.key != manifest) {
-            store.delete(&object.key).await?;
+        for object in store.list(&format!("{folder}/")).await? {
+            // A tombstone stays.
+            if !(ended.may_commit && object.key == manifest) {
+                store.delete(&object.key).await?;
+            }
         }
     }
     Ok(true)
@@ -263,7 +274,7 @@ async fn conclude<T>(context: &Context, saga: &mut Saga<'_>, worked: Result<T, J
                 tokio::time::sleep(UNDER_WAY).await;
             }
             let step = saga.log().running().unwrap_or("run").to_string();
-            let ended = Ended::of(saga.log());
+            let ended = Ended::by(saga.log(), &error);
             let left = saga.unwind(|_, undo| carry_out(context, &ended, undo)).await;
             Err(match error {
                 JobError::Step { step, cause, .. } => JobError::Step { step, cause, left },

@@ -29,6 +29,8 @@ pub struct Candidate {
     /// Taken by hand, for a purpose: the tier's counts pass over it.
     pub manual: bool,
     pub verified: bool,
+    /// A source that was full in the backup before was found empty in this one: somebody must look.
+    pub emptied: bool,
     pub pinned: Option<Pin>,
     pub condemned: Option<Sentence>,
     /// Backups whose objects this one is made of, beside its own.
@@ -111,15 +113,42 @@ pub enum Verdict {
 pub enum Reason {
     LastOfTier,
     LastVerified,
-    Last { nth: u32 },
-    Within { until: Timestamp },
-    Daily { day: Date },
-    Weekly { year: i16, week: i8 },
-    Monthly { year: i16, month: i8 },
-    Yearly { year: i16 },
-    Manual { until: Timestamp },
-    Pinned { by: String, until: Option<Timestamp> },
-    ReferencedBy { backups: Vec<BackupName> },
+    Last {
+        nth: u32,
+    },
+    Within {
+        until: Timestamp,
+    },
+    Daily {
+        day: Date,
+    },
+    Weekly {
+        year: i16,
+        week: i8,
+    },
+    Monthly {
+        year: i16,
+        month: i8,
+    },
+    Yearly {
+        year: i16,
+    },
+    Manual {
+        until: Timestamp,
+    },
+    Pinned {
+        by: String,
+        until: Option<Timestamp>,
+    },
+    ReferencedBy {
+        backups: Vec<BackupName>,
+    },
+    /// A source was found empty in it.
+    Emptied,
+    /// The last one before a source was found empty.
+    LastFull {
+        before: BackupName,
+    },
     FromTheFuture,
     UnknownTier,
 }
@@ -197,6 +226,7 @@ fn keep_by_rules<'a>(
             by_tier.entry(&backup.tier).or_default().push(backup);
         }
     }
+    keep_full(&by_tier, now, &mut reasons);
     for (tier, backups) in by_tier {
         if let Some(keep) = tiers.get(tier) {
             for (backup, reason) in keep_of_tier(keep, retention, &backups, now) {
@@ -205,6 +235,19 @@ fn keep_by_rules<'a>(
         }
     }
     reasons
+}
+
+/// Keeps the last backup from before a source was found empty, and the one that found it, until a person has looked and
+/// removes the latter by hand.
+fn keep_full<'a>(by_tier: &BTreeMap<&TierName, Vec<&'a Candidate>>, now: Timestamp, reasons: &mut Reasons<'a>) {
+    let mut order: Vec<&'a Candidate> = by_tier.values().flatten().copied().collect();
+    order.sort_by(|a, b| (b.taken_at, &b.name).cmp(&(a.taken_at, &a.name)));
+    for (at, emptied) in order.iter().enumerate().filter(|(_, backup)| backup.emptied && !backup.given_up(now)) {
+        reasons.entry(&emptied.name).or_default().push(Reason::Emptied);
+        if let Some(full) = order.get(at + 1).filter(|backup| !backup.given_up(now)) {
+            reasons.entry(&full.name).or_default().push(Reason::LastFull { before: emptied.name.clone() });
+        }
+    }
 }
 
 /// What the rules of one tier keep; `backups` are the newest first.
@@ -356,6 +399,8 @@ impl fmt::Display for Reason {
                 [one] => write!(f, "part of {one}"),
                 many => write!(f, "part of {} backups", many.len()),
             },
+            Self::Emptied => f.write_str("a source was found empty in it: look, then delete it"),
+            Self::LastFull { before } => write!(f, "the last before a source was found empty in {before}"),
             Self::FromTheFuture => f.write_str("dated in the future"),
             Self::UnknownTier => f.write_str("its tier is not configured"),
         }

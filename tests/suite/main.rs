@@ -10,6 +10,7 @@ mod floors;
 mod google;
 mod google_faults;
 mod main_job;
+mod many_processes;
 mod metadata;
 mod proof;
 mod proxy;

@@ -62,13 +62,8 @@ fn json(bytes: &[u8]) -> Value {
 pub fn before_change(world: &World, port: &Port, key: &str, new: Option<&Bytes>) {
     let Some(bytes) = new else { return };
     let current = lock(&world.oracle).generation;
-    let by = if key.starts_with("_strongroom/journal/") {
-        json(bytes)["generation"].as_u64()
-    } else if key.ends_with("/manifest.json") && !Tombstone::is(bytes) {
-        json(bytes)["generation"].as_u64()
-    } else {
-        None
-    };
+    let signed = key.starts_with("_strongroom/journal/") || key.ends_with("/manifest.json") && !Tombstone::is(bytes);
+    let by = if signed { json(bytes)["generation"].as_u64() } else { None };
     if let Some(generation) = by.filter(|generation| *generation != current) {
         let worker = port.worker;
         world.violation(format!("w{worker} of generation {generation} writes {key}, the lease is at {current}"));

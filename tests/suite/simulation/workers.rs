@@ -20,7 +20,7 @@ use strongroom::store::Store;
 use super::bigquery::SimGoogle;
 use super::check;
 use super::store::SimStore;
-use super::world::{Fate, Port, Process, Sabotage, World, lock};
+use super::world::{Fate, Port, Process, Weather, World, lock};
 
 /// The clients that the simulation has no use for; they never send anything.
 fn idle_clients() -> Google {
@@ -54,10 +54,10 @@ struct Loud(Arc<Port>);
 
 impl Observer for Loud {
     fn step_started(&self, step: &str) {
-        self.0.world.say(&format!("w{} step {step}", self.0.worker));
+        self.0.world.say(|| format!("w{} step {step}", self.0.worker));
     }
     fn step_failed(&self, step: &str, message: &str) {
-        self.0.world.say(&format!("w{} step {step} FAILED: {message}", self.0.worker));
+        self.0.world.say(|| format!("w{} step {step} FAILED: {message}", self.0.worker));
     }
 }
 
@@ -158,9 +158,9 @@ pub async fn worker(world: Arc<World>, number: usize, turns: u32) {
         });
         let port = Port::new(&world, number, fate, skew_ms, jump);
         let context = context(&port);
-        world.say(&format!("w{number} {verb:?} {fate:?} skew {skew_ms}"));
+        world.say(|| format!("w{number} {verb:?} {fate:?} skew {skew_ms}"));
         let ended = Process::new(&port, perform(&context, &port, verb, (number, turn))).await;
-        world.say(&format!("w{number} {verb:?} ended: {ended:?}"));
+        world.say(|| format!("w{number} {verb:?} ended: {ended:?}"));
         match ended {
             Some(Ok(())) => world.count(done),
             Some(Err(error)) => judge(&world, verb, &error),
@@ -332,12 +332,9 @@ pub async fn person(world: Arc<World>) {
 pub async fn end(world: &Arc<World>) {
     // What is under way arrives, and every lease that is not renewed ends.
     tokio::time::sleep(Duration::from_secs(1_200)).await;
-    let mut weather = lock(&world.weather);
-    (weather.transient, weather.lost, weather.late) = (0, 0, 0);
-    drop(weather);
+    *lock(&world.weather) = Weather { transient: 0, lost: 0, late: 0, latency_ms: 40 };
     let port = Port::new(world, 99, Fate::Lives, 0, None);
     let context = context(&port);
-    let broken = world.sabotage.is_some();
     match recover::run(&context).await {
         Ok(recovered) => {
             for run in recovered {
@@ -381,7 +378,4 @@ pub async fn end(world: &Arc<World>) {
     }
     check::schedules(world);
     check::at_the_end(world);
-    if broken && world.sabotage == Some(Sabotage::Forgetful) {
-        world.count("sabotaged histories");
-    }
 }
