@@ -299,6 +299,8 @@ fn after(now: Timestamp, duration: Duration) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
     use crate::store::MemoryStore;
 
@@ -361,14 +363,15 @@ mod tests {
         lease.release(&store, &Skewed(0)).await.unwrap();
     }
 
-    /// The thread stands still inside the work, as a machine does that is put to sleep.
+    /// The thread stands still inside the work, as a machine does that is put to sleep, while another takes the lease.
     #[tokio::test(start_paused = true)]
     async fn who_wakes_up_late_does_not_go_on() {
         let store = store();
         let mut lease = take(&store, "a", 0).await.unwrap();
         let went_on = std::sync::atomic::AtomicBool::new(false);
         let work = async {
-            tokio::time::advance(HOLD_ON + Duration::from_secs(1)).await;
+            tokio::time::advance(TIME_TO_LIVE).now_or_never();
+            take(&store, "b", 0).now_or_never().unwrap().unwrap();
             tokio::task::yield_now().await;
             went_on.store(true, std::sync::atomic::Ordering::Relaxed);
         };

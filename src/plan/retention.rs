@@ -244,7 +244,7 @@ fn keep_full<'a>(by_tier: &BTreeMap<&TierName, Vec<&'a Candidate>>, now: Timesta
     order.sort_by(|a, b| (b.taken_at, &b.name).cmp(&(a.taken_at, &a.name)));
     for (at, emptied) in order.iter().enumerate().filter(|(_, backup)| backup.emptied && !backup.given_up(now)) {
         reasons.entry(&emptied.name).or_default().push(Reason::Emptied);
-        if let Some(full) = order.get(at + 1).filter(|backup| !backup.given_up(now)) {
+        if let Some(full) = order[at + 1..].iter().find(|backup| !backup.given_up(now)) {
             reasons.entry(&full.name).or_default().push(Reason::LastFull { before: emptied.name.clone() });
         }
     }
