@@ -1,6 +1,7 @@
 //! A run: lease, journal, steps, and what is taken back when a step fails.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -137,6 +138,11 @@ pub(super) async fn drop_doubles(
     }
 }
 
+/// How long a run that a signal has stopped takes back what it did: with the lease's release, less than the ten seconds
+/// after which a supervisor kills.
+const TAKE_BACK_WITHIN: Duration = Duration::from_secs(6);
+const RELEASE_WITHIN: Duration = Duration::from_secs(2);
+
 /// Runs `work` under the lease, with a journal. What was done is taken back when it fails.
 pub(super) async fn run<T>(
     context: &Context,
@@ -175,7 +181,12 @@ pub(super) async fn run<T>(
     keeper.abort();
     let lease = lease.lock().await.clone();
     // A lease that cannot be given back expires by itself.
-    lease.release(context.home.as_ref(), context.now()).await.ok();
+    let released = lease.release(context.home.as_ref(), context.now());
+    if *context.cancelled.borrow() {
+        tokio::time::timeout(RELEASE_WITHIN, released).await.ok();
+    } else {
+        released.await.ok();
+    }
     outcome
 }
 
@@ -192,7 +203,14 @@ async fn conclude<T>(
         }
         Err(error) => {
             let step = saga.log().running().unwrap_or("run").to_string();
-            let left = saga.unwind(|_, undo| carry_out(context, id, undo)).await;
+            let unwound = saga.unwind(|_, undo| carry_out(context, id, undo));
+            let left = match error {
+                // Who was asked to end has no time for a service that does not answer.
+                JobError::Interrupted => tokio::time::timeout(TAKE_BACK_WITHIN, unwound).await.unwrap_or_else(|_| {
+                    vec![format!("what took longer than {} s; the journal has it", TAKE_BACK_WITHIN.as_secs())]
+                }),
+                _ => unwound.await,
+            };
             Err(match error {
                 JobError::Step { step, cause, .. } => JobError::Step { step, cause, left },
                 other => JobError::Step { step, cause: Box::new(other), left },

@@ -1,9 +1,11 @@
 //! All integration tests in one binary: one link instead of many.
 
+mod canaries;
 mod drill;
 mod drill_page;
 mod edges;
 mod estate;
+mod failing_calls;
 mod failing_steps;
 mod faults;
 mod floors;
@@ -17,5 +19,7 @@ mod readers;
 mod real_exports;
 mod retention;
 mod sandbox;
+mod signals;
+mod small;
 mod type_matrix;
 mod warehouse;

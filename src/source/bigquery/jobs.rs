@@ -50,32 +50,22 @@ pub async fn settle(google: &Google, project: &str, run: &str) -> Result<(), Fai
         }
         let poll = PollPolicy { deadline: Duration::from_secs(120), ..PollPolicy::default() };
         // Done is enough, one way or the other.
-        if let Err(error @ Failure::Unknown { .. }) = google.bigquery.wait_job(&job, &poll, &mut |_| {}).await {
-            return Err(error);
+        match google.bigquery.wait_job(&job, &poll, &mut |_| {}).await {
+            Ok(_) | Err(Failure::NotFound { .. }) => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())
 }
 
-/// How often a job that failed inside the service is made anew, under a new id.
-const ATTEMPTS: u32 = 4;
-
-/// Runs a job until it succeeded. Failures inside the service take a new id
-/// (<https://cloud.google.com/bigquery/docs/error-messages>: `jobBackendError`, `jobInternalError`).
+/// Runs a job until it succeeded; each attempt has an id of its own.
 pub(super) async fn run(
     google: &Google,
     ids: &JobIds,
     (kind, index): (&str, usize),
     make: impl Fn(u32) -> Value,
 ) -> Result<Value, Failure> {
-    let mut attempt = 0;
-    loop {
-        let job = ids.job(kind, index, attempt);
-        match google.bigquery.run_job(&job, make(attempt), &PollPolicy::default(), &mut |_| {}).await {
-            Err(Failure::Transient { .. }) if attempt + 1 < ATTEMPTS => attempt += 1,
-            outcome => return outcome,
-        }
-    }
+    google.bigquery.complete_job(|attempt| ids.job(kind, index, attempt), make, &PollPolicy::default()).await
 }
 
 fn reference(table: &TableId, decorator: &str) -> Value {
