@@ -1,6 +1,5 @@
 //! All integration tests in one binary: one link instead of many.
 
-mod canaries;
 mod drill;
 mod drill_page;
 mod edges;
