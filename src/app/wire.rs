@@ -138,6 +138,11 @@ fn signals() -> tokio::sync::watch::Receiver<bool> {
 }
 
 async fn google(config: &Config) -> Result<Google, Problem> {
+    let mut retry = RetryPolicy::default();
+    if let Some(google) = &config.google {
+        retry.attempt_timeout = google.call_timeout.as_duration();
+        retry.progress_timeout = google.progress_timeout.as_duration();
+    }
     let (endpoint, credentials) = match &config.google {
         None => (None, Credentials::ApplicationDefault),
         Some(google) => {
@@ -158,7 +163,7 @@ async fn google(config: &Config) -> Result<Google, Problem> {
         }
     };
     let user_agent = concat!("strongroom/", env!("CARGO_PKG_VERSION")).to_string();
-    Ok(Google::connect(Settings { endpoint, credentials, retry: RetryPolicy::default(), user_agent }).await?)
+    Ok(Google::connect(Settings { endpoint, credentials, retry, user_agent }).await?)
 }
 
 fn open(google: &Google, place: &Place) -> Result<Arc<dyn Store>, Failure> {

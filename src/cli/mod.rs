@@ -23,6 +23,7 @@ mod verify;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -138,7 +139,10 @@ pub fn main() -> ExitCode {
     let work = move || {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK_BYTES).build()?;
-        Ok::<_, std::io::Error>(runtime.block_on(run(cli, &output)))
+        let exit = runtime.block_on(run(cli, &output));
+        // Not to wait for what still reads or decodes when a signal has ended the run.
+        runtime.shutdown_background();
+        Ok::<_, std::io::Error>(exit)
     };
     let exit = match thread.spawn(work).map(std::thread::JoinHandle::join) {
         Ok(Ok(Ok(exit))) => exit,
@@ -162,26 +166,10 @@ async fn run(cli: Cli, output: &Output) -> Exit {
         Ok(context) => context,
         Err(problem) => return tell(output, &problem),
     };
-    let outcome = match cli.verb {
-        Verb::Backup(args) => backup::run(&context, args, output).await,
-        Verb::List(args) => list::run(&context, args, output).await,
-        Verb::Show(args) => show::run(&context, args, output).await,
-        Verb::Verify(args) => verify::run(&context, args, output).await,
-        Verb::Restore(args) => restore::run(&context, args, output).await,
-        Verb::Drill(args) => drill::run(&context, args, output).await,
-        Verb::Report(args) => report::run(&context, args, output).await,
-        Verb::Validate(args) => validate::run(&context, args, output).await,
-        Verb::Retention(args) => retention::run(&context, args, output).await,
-        Verb::Pin(args) => pin::pin(&context, args, output).await,
-        Verb::Unpin(args) => pin::unpin(&context, args, output).await,
-        Verb::Delete(args) => delete::run(&context, args, output).await,
-        Verb::Diff(args) => diff::run(&context, args, output).await,
-        #[cfg(feature = "query")]
-        Verb::Query(args) => query::run(&context, args, output).await,
-        Verb::Pause(args) => ingest::run(&context, args, true, output).await,
-        Verb::Resume(args) => ingest::run(&context, args, false, output).await,
-        Verb::Recover(args) => recover::run(&context, args, output).await,
-        Verb::Status(args) => status::run(&context, args, output).await,
+    let patience = if cli.verb.takes_back() { STOP_WITHIN } else { Duration::ZERO };
+    let outcome = tokio::select! {
+        outcome = carry_out(cli.verb, &context, output) => outcome,
+        () = overdue(&context, patience) => Err(JobError::Interrupted),
     };
     match outcome {
         Ok(exit) => exit,
@@ -192,6 +180,60 @@ async fn run(cli: Cli, output: &Output) -> Exit {
             };
             output.problem(app::of_error(&error), &error.to_string(), refusals)
         }
+    }
+}
+
+/// From a signal to the end at the latest. Whoever asks a process to end kills it after ten seconds; what is not taken back
+/// by then stands in the journal.
+const STOP_WITHIN: Duration = Duration::from_secs(9);
+
+/// Ends when the process was asked to end and has not done so in time.
+async fn overdue(context: &Context, patience: Duration) {
+    let mut cancelled = context.cancelled.clone();
+    match cancelled.wait_for(|cancelled| *cancelled).await {
+        Ok(_) => tokio::time::sleep(patience).await,
+        Err(_) => std::future::pending().await, // a closed channel is no signal
+    }
+    if !patience.is_zero() {
+        context.observer.note("not everything came to its end in time; hint: run `strongroom recover`");
+    }
+}
+
+impl Verb {
+    /// Whether it has something to take back or to bring to its end when it is stopped.
+    fn takes_back(&self) -> bool {
+        match self {
+            Self::Backup(_) | Self::Restore(_) | Self::Drill(_) | Self::Retention(_) | Self::Delete(_) => true,
+            Self::Pin(_) | Self::Unpin(_) | Self::Pause(_) | Self::Resume(_) | Self::Recover(_) => true,
+            Self::List(_) | Self::Show(_) | Self::Verify(_) | Self::Report(_) | Self::Validate(_) => false,
+            Self::Diff(_) | Self::Status(_) => false,
+            #[cfg(feature = "query")]
+            Self::Query(_) => false,
+        }
+    }
+}
+
+async fn carry_out(verb: Verb, context: &Context, output: &Output) -> Result<Exit, JobError> {
+    match verb {
+        Verb::Backup(args) => backup::run(context, args, output).await,
+        Verb::List(args) => list::run(context, args, output).await,
+        Verb::Show(args) => show::run(context, args, output).await,
+        Verb::Verify(args) => verify::run(context, args, output).await,
+        Verb::Restore(args) => restore::run(context, args, output).await,
+        Verb::Drill(args) => drill::run(context, args, output).await,
+        Verb::Report(args) => report::run(context, args, output).await,
+        Verb::Validate(args) => validate::run(context, args, output).await,
+        Verb::Retention(args) => retention::run(context, args, output).await,
+        Verb::Pin(args) => pin::pin(context, args, output).await,
+        Verb::Unpin(args) => pin::unpin(context, args, output).await,
+        Verb::Delete(args) => delete::run(context, args, output).await,
+        Verb::Diff(args) => diff::run(context, args, output).await,
+        #[cfg(feature = "query")]
+        Verb::Query(args) => query::run(context, args, output).await,
+        Verb::Pause(args) => ingest::run(context, args, true, output).await,
+        Verb::Resume(args) => ingest::run(context, args, false, output).await,
+        Verb::Recover(args) => recover::run(context, args, output).await,
+        Verb::Status(args) => status::run(context, args, output).await,
     }
 }
 

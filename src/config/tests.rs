@@ -70,3 +70,22 @@ fn a_syntax_error_names_its_line() {
     let problems = parse("name = \"x\"\n[google\n", &|_| None).unwrap_err();
     assert!(problems.to_string().contains("line 2"), "{problems}");
 }
+
+#[test]
+fn a_secret_at_a_wrong_place_is_refused_and_not_repeated() {
+    for (key, value) in [
+        ("endpoint", "http://user:hunter2@127.0.0.1:1"),
+        ("endpoint", "user:hunter2@127.0.0.1"),
+        ("credentials", "{\"private_key\": \"hunter2\"}"),
+        ("credentials", "-----BEGIN PRIVATE KEY-----hunter2"),
+        ("credentials", "ya29.hunter2"),
+        ("call_timeout", "0s"),
+    ] {
+        let text = EXAMPLE.lines().filter(|line| !line.starts_with(key)).collect::<Vec<_>>().join("\n");
+        let text = text.replace("[google]", &format!("[google]\n{key} = '{value}'"));
+        let problems = parse(&text, &environment).unwrap_err();
+        assert!(problems.iter().any(|problem| problem.path == format!("google.{key}")), "{problems}");
+        assert_eq!(problems.len(), 1, "{problems}");
+        assert!(!format!("{problems} {problems:?}").contains("hunter2"), "{problems}");
+    }
+}

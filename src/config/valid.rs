@@ -38,6 +38,10 @@ pub struct Google {
     /// `None`: Google's own endpoints. Otherwise one endpoint for all services.
     pub endpoint: Option<String>,
     pub credentials: Credentials,
+    /// How long one call may take, from connecting to the answer's last byte.
+    pub call_timeout: Period,
+    /// How long a stream may bring nothing.
+    pub progress_timeout: Period,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -265,20 +269,32 @@ fn read_google(path: &str, table: Table, problems: &mut Problems) -> Option<Goog
     let endpoint = reader.text("endpoint");
     if let Some(endpoint) = &endpoint {
         let ok = url::Url::parse(endpoint).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        // What is in it is not repeated: a password may be, at a wrong place.
         if !ok {
-            reader.problem(
-                "endpoint",
-                format!("'{endpoint}' is no URL; hint: http://127.0.0.1:9050, or leave it empty for Google"),
-            );
+            reader.problem("endpoint", "is no URL; hint: http://127.0.0.1:9050, or leave it empty for Google");
+        } else if url::Url::parse(endpoint).is_ok_and(|url| !url.username().is_empty() || url.password().is_some()) {
+            reader.problem("endpoint", "has credentials in it; hint: they belong into google.credentials");
         }
     }
     let credentials = match reader.text("credentials").as_deref() {
         None | Some("application_default") => Credentials::ApplicationDefault,
         Some("anonymous") => Credentials::Anonymous,
+        // The key itself, or a token: the path of a file has no braces, line breaks or `BEGIN`.
+        Some(text) if text.contains(['{', '\n']) || text.contains("-----BEGIN") || text.starts_with("ya29.") => {
+            reader.problem("credentials", "is a secret itself; hint: put the key into a file and name the file");
+            Credentials::Anonymous
+        }
         Some(file) => Credentials::File(file.into()),
     };
+    let call_timeout = reader.parsed("call_timeout").unwrap_or(Period::seconds(120));
+    let progress_timeout = reader.parsed("progress_timeout").unwrap_or(Period::seconds(60));
+    for (key, timeout) in [("call_timeout", call_timeout), ("progress_timeout", progress_timeout)] {
+        if timeout.as_secs() == 0 {
+            reader.problem(key, "must be longer than nothing; hint: 2m");
+        }
+    }
     reader.finish();
-    Some(Google { project: project?, endpoint, credentials })
+    Some(Google { project: project?, endpoint, credentials, call_timeout, progress_timeout })
 }
 
 fn read_source(path: &str, table: Table, project: Option<&str>, problems: &mut Problems) -> Option<Source> {

@@ -50,6 +50,18 @@ impl Fault {
         Self { failure: Failure::Transient { object: object.into(), message }, effect, retry_after }
     }
 
+    /// No answer within the time of an attempt.
+    pub(crate) fn silence(object: &str, after: Duration) -> Self {
+        let message = format!("no answer within {:.1} s", after.as_secs_f64());
+        Self::transient(object, message, Known::Perhaps, None)
+    }
+
+    /// An answer that cannot be read: broken on its way, most likely. The call itself may have been carried out.
+    pub(crate) fn unreadable(object: &str, what: impl std::fmt::Display) -> Self {
+        let failure = Failure::Corrupt { object: object.into(), message: format!("unreadable answer: {what}") };
+        Self { failure, effect: Known::Perhaps, retry_after: None }
+    }
+
     /// An HTTP answer that is no success.
     pub(crate) fn from_answer(object: &str, answer: &Answer, headers: &HeaderMap) -> Self {
         let (failure, effect) = classify(object, answer);
@@ -110,7 +122,7 @@ impl Fault {
         }
         if error.is_deserialization() {
             // The call was answered with success, in a form that the crate does not read.
-            return Self::refused(Failure::Corrupt { object, message: format!("unreadable answer: {message}") });
+            return Self::unreadable(&object, message);
         }
         let effect = if error.is_connect() { Known::NotDone } else { Known::Perhaps };
         Self::transient(&object, message, effect, None)
@@ -202,10 +214,15 @@ fn denied_by_credentials(object: String, message: &str) -> Failure {
     Failure::Denied { object, message: format!("no token: {message}; {hint}") }
 }
 
-/// `Retry-After` in seconds. Google sends seconds; a date would need a clock, and is ignored.
+/// `Retry-After`: seconds, or a date, which is held against the server's own clock.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get("retry-after")?.to_str().ok()?;
-    text.trim().parse().ok().map(Duration::from_secs)
+    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+    let asked = text("retry-after")?;
+    if let Ok(seconds) = asked.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let time = |text: &str| jiff::fmt::rfc2822::parse(text).ok().map(|time| time.timestamp());
+    time(asked)?.duration_since(time(text("date")?)?).try_into().ok()
 }
 
 fn status_of_code(code: Code) -> u16 {
@@ -330,10 +347,19 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_read_in_seconds() {
+    fn retry_after_is_read_in_seconds_and_as_a_date() {
         let headers = HeaderMap::from_iter([(http::header::RETRY_AFTER, http::HeaderValue::from_static("7"))]);
         let fault = Fault::from_http("o", 429, &headers, b"");
         assert_eq!(fault.retry_after, Some(Duration::from_secs(7)));
+        let asked = |after: &'static str, now: &'static str| {
+            let value = http::HeaderValue::from_static;
+            let headers = [(http::header::RETRY_AFTER, value(after)), (http::header::DATE, value(now))];
+            Fault::from_http("o", 503, &HeaderMap::from_iter(headers), b"").retry_after
+        };
+        let date = "Wed, 21 Oct 2026 07:28:00 GMT";
+        assert_eq!(asked(date, "Wed, 21 Oct 2026 07:27:40 GMT"), Some(Duration::from_secs(20)));
+        assert_eq!(asked(date, "Wed, 21 Oct 2026 07:29:00 GMT"), None);
+        assert_eq!(asked("soon", date), None);
     }
 
     #[test]

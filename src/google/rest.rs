@@ -16,8 +16,6 @@ use crate::model::Failure;
 
 /// Answers above this size are refused: metadata is small, and pages are bounded by the caller.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
-/// One attempt, from connecting to the last byte.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(120);
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One service's JSON API. Cheap to clone.
@@ -126,7 +124,7 @@ impl Rest {
     /// # Errors
     /// As mapped by `error.rs`, after the retry.
     pub(crate) async fn call(&self, call: &Call) -> Result<Value, Failure> {
-        retry::run(&self.retry, call.effect, |_| self.attempt(call)).await
+        retry::run(&self.retry, &call.object, call.effect, |_| self.attempt(call)).await
     }
 
     /// As `call`, where "exists already" after an attempt that may have worked is answered by `Ok(None)`: somebody has
@@ -141,7 +139,7 @@ impl Rest {
         call: &Call,
         own_perhaps: impl Fn(&Fault) -> bool,
     ) -> Result<Option<Value>, Failure> {
-        retry::run(&self.retry, call.effect, async |attempt: Attempt| match self.attempt(call).await {
+        retry::run(&self.retry, &call.object, call.effect, async |attempt: Attempt| match self.attempt(call).await {
             Err(fault) if attempt.perhaps_done && own_perhaps(&fault) => Ok(None),
             result => result.map(Some),
         })
@@ -150,7 +148,7 @@ impl Rest {
 
     /// As `call` for a deletion, where "not found" after an attempt that may have worked is success.
     pub(crate) async fn remove(&self, call: &Call) -> Result<(), Failure> {
-        retry::run(&self.retry, call.effect, async |attempt: Attempt| match self.attempt(call).await {
+        retry::run(&self.retry, &call.object, call.effect, async |attempt: Attempt| match self.attempt(call).await {
             Err(Fault { failure: Failure::NotFound { .. }, .. }) if attempt.perhaps_done => Ok(()),
             result => result.map(drop),
         })
@@ -175,7 +173,7 @@ impl Rest {
         headers: &[(&'static str, String)],
         body: Bytes,
     ) -> Result<Raw, Fault> {
-        let mut request = self.http.request(method, url.clone()).timeout(ATTEMPT_TIMEOUT);
+        let mut request = self.http.request(method, url.clone()).timeout(self.retry.attempt_timeout);
         if url.origin() == self.base.origin() {
             request = request.headers(self.auth(object).await?);
         }
@@ -190,11 +188,7 @@ impl Rest {
 
     async fn attempt(&self, call: &Call) -> Result<Value, Fault> {
         let object = &call.object;
-        let mut request = self
-            .http
-            .request(call.method.clone(), self.url(call))
-            .timeout(ATTEMPT_TIMEOUT)
-            .headers(self.auth(object).await?);
+        let mut request = self.http.request(call.method.clone(), self.url(call)).headers(self.auth(object).await?);
         if let Some(body) = &call.body {
             request = request.json(body);
         } else if call.method == Method::POST {
@@ -209,13 +203,11 @@ impl Rest {
         if !status.is_success() {
             return Err(Fault::from_http(object, status.as_u16(), &headers, &body));
         }
-        if body.is_empty() {
+        // An answer that was cut off must not pass for an empty list.
+        if body.is_empty() && (status == StatusCode::NO_CONTENT || call.method == Method::DELETE) {
             return Ok(Value::Null);
         }
-        serde_json::from_slice(&body).map_err(|error| {
-            let message = format!("unreadable answer: {error}");
-            Fault::refused(Failure::Corrupt { object: object.clone(), message })
-        })
+        serde_json::from_slice(&body).map_err(|error| Fault::unreadable(object, error))
     }
 
     fn url(&self, call: &Call) -> Url {

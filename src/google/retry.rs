@@ -1,13 +1,16 @@
-//! The one retry: exponential backoff with full jitter, within a number of attempts and a budget of time.
+//! The one retry: exponential backoff with full jitter, within a number of attempts, a budget of time, and a budget of
+//! repeats that all calls of a run share; every attempt has a deadline.
 //! Does not know what is called; the caller says what a repeat would do (`Effect`).
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::error::{Fault, Known};
 use crate::model::Failure;
 
 /// How often and how long a call is repeated.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct RetryPolicy {
     /// All attempts, the first one included. At least 1.
     pub max_attempts: u32,
@@ -15,8 +18,14 @@ pub struct RetryPolicy {
     pub budget: Duration,
     /// The upper bound of the first delay; it doubles with every attempt.
     pub base_delay: Duration,
-    /// The upper bound of every delay, also of what `Retry-After` asks for.
+    /// The upper bound of every delay, but for what `Retry-After` asks for: that is bounded by `budget`.
     pub max_delay: Duration,
+    /// One attempt, from connecting to the answer's last byte.
+    pub attempt_timeout: Duration,
+    /// A stream that brings no byte for so long is broken off, and taken up where it was.
+    pub progress_timeout: Duration,
+    /// What all calls may repeat together.
+    pub repeats: Repeats,
 }
 
 impl Default for RetryPolicy {
@@ -26,7 +35,43 @@ impl Default for RetryPolicy {
             budget: Duration::from_secs(300),
             base_delay: Duration::from_millis(250),
             max_delay: Duration::from_secs(32),
+            attempt_timeout: Duration::from_secs(120),
+            progress_timeout: Duration::from_secs(60),
+            repeats: Repeats::default(),
         }
+    }
+}
+
+/// The repeats that a whole run may make: a service that is down is not asked again by every call, eight times each.
+///
+/// A repeat costs five, a call that succeeds gives one back: so a run that meets a failure now and then never ends for
+/// it, and one of which every fourth call fails does. Shared by all clones.
+#[derive(Debug, Clone)]
+pub struct Repeats(Arc<AtomicU32>);
+
+/// What is there at first: 200 repeats.
+const REPEATS_AT_FIRST: u32 = 1_000;
+const REPEAT_COSTS: u32 = 5;
+
+impl Default for Repeats {
+    fn default() -> Self {
+        Self::new(REPEATS_AT_FIRST)
+    }
+}
+
+impl Repeats {
+    fn new(left: u32) -> Self {
+        Self(Arc::new(AtomicU32::new(left)))
+    }
+
+    /// Takes a repeat, if one is left.
+    pub(crate) fn take(&self) -> bool {
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(REPEAT_COSTS)).is_ok()
+    }
+
+    pub(crate) fn succeeded(&self) {
+        let more = |left: u32| Some((left + 1).min(REPEATS_AT_FIRST));
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
 }
 
@@ -59,18 +104,33 @@ impl RetryPolicy {
         }
         let doubled = self.base_delay.saturating_mul(2u32.saturating_pow(attempt.saturating_sub(1).min(31)));
         let backoff = doubled.min(self.max_delay).mul_f64(jitter.clamp(0.0, 1.0));
-        let delay = retry_after.map_or(backoff, |asked| backoff.max(asked.min(self.max_delay)));
+        let delay = retry_after.map_or(backoff, |asked| backoff.max(asked));
         (elapsed + delay <= self.budget).then_some(delay)
     }
 }
 
 /// Calls until success, a refusal, or the end of the policy. `call` gets the number of the attempt (1 = the first) and
-/// whether an earlier attempt may have had its effect.
+/// whether an earlier attempt may have had its effect. `object` is what the call is about.
 ///
 /// # Errors
 /// The failure of the last attempt; `Unknown` where an effect may have happened.
 pub(crate) async fn run<T, F>(
     policy: &RetryPolicy,
+    object: &str,
+    effect: Effect,
+    call: impl FnMut(Attempt) -> F,
+) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, Fault>>,
+{
+    run_within(policy, policy.attempt_timeout, object, effect, call).await
+}
+
+/// As `run`, with another time for an attempt: of calls that carry much.
+pub(crate) async fn run_within<T, F>(
+    policy: &RetryPolicy,
+    timeout: Duration,
+    object: &str,
     effect: Effect,
     mut call: impl FnMut(Attempt) -> F,
 ) -> Result<T, Failure>
@@ -80,23 +140,55 @@ where
     let start = Instant::now();
     let mut attempt = Attempt { number: 1, perhaps_done: false };
     loop {
-        let fault = match call(attempt).await {
-            Ok(answer) => return Ok(answer),
-            Err(fault) => fault,
+        let fault = match tokio::time::timeout(timeout, call(attempt)).await {
+            Ok(Ok(answer)) => {
+                policy.repeats.succeeded();
+                return Ok(answer);
+            }
+            Ok(Err(fault)) => fault,
+            Err(_) => Fault::silence(object, timeout),
         };
         if fault.effect == Known::Refused {
             return Err(fault.failure);
         }
         attempt.perhaps_done |= fault.effect == Known::Perhaps && effect != Effect::Read;
         let repeatable = effect != Effect::Once || fault.effect == Known::NotDone;
-        let delay = policy.next_delay(attempt.number, start.elapsed(), fault.retry_after, rand::random::<f64>());
-        let Some(delay) = delay.filter(|_| repeatable) else {
-            return Err(if attempt.perhaps_done { unknown(fault.failure) } else { fault.failure });
+        let delay = if repeatable { policy.pause(attempt.number, start.elapsed(), &fault) } else { Err("") };
+        let delay = match delay {
+            Ok(delay) => delay,
+            Err(why) => {
+                let failure = told(fault.failure, why);
+                return Err(if attempt.perhaps_done { unknown(failure) } else { failure });
+            }
         };
         tracing::debug!(attempt = attempt.number, delay_ms = delay.as_millis() as u64, failure = %fault.failure, "retrying");
         tokio::time::sleep(delay).await;
         attempt.number += 1;
     }
+}
+
+impl RetryPolicy {
+    /// How long to wait after this fault, a repeat being taken from the run's; or why there is no repeat.
+    pub(crate) fn pause(&self, attempt: u32, elapsed: Duration, fault: &Fault) -> Result<Duration, &'static str> {
+        let delay = self.next_delay(attempt, elapsed, fault.retry_after, rand::random::<f64>());
+        match delay {
+            None => Err(""),
+            Some(_) if !self.repeats.take() => {
+                Err("; hint: the repeats of this run are spent, the service fails too often: try again later")
+            }
+            Some(delay) => Ok(delay),
+        }
+    }
+}
+
+/// The same failure, with more said.
+pub(crate) fn told(mut failure: Failure, more: &str) -> Failure {
+    if let Failure::Transient { message, .. } | Failure::Unknown { message, .. } | Failure::Corrupt { message, .. } =
+        &mut failure
+    {
+        message.push_str(more);
+    }
+    failure
 }
 
 /// Where a repeated call stands.
@@ -107,10 +199,12 @@ pub(crate) struct Attempt {
     pub perhaps_done: bool,
 }
 
-/// The same message, as an outcome that is not known.
+/// The same message, as an outcome that is not known. (An answer that cannot be read tells nothing.)
 pub(crate) fn unknown(failure: Failure) -> Failure {
     match failure {
-        Failure::Transient { object, message } => Failure::Unknown { object, message },
+        Failure::Transient { object, message } | Failure::Corrupt { object, message } => {
+            Failure::Unknown { object, message }
+        }
         other => other,
     }
 }
@@ -125,6 +219,7 @@ mod tests {
             budget: Duration::from_secs(10),
             base_delay: Duration::from_millis(1),
             max_delay: Duration::from_millis(4),
+            ..RetryPolicy::default()
         }
     }
 
@@ -153,16 +248,18 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_honoured_up_to_the_limit() {
+    fn retry_after_is_obeyed_or_the_call_is_given_up() {
         let policy = RetryPolicy { max_delay: Duration::from_secs(3), ..policy() };
-        let asked = |secs| policy.next_delay(1, Duration::ZERO, Some(Duration::from_secs(secs)), 0.5);
+        let asked = |secs| policy.next_delay(1, Duration::from_secs(1), Some(Duration::from_secs(secs)), 0.5);
         assert_eq!(asked(2), Some(Duration::from_secs(2)));
-        assert_eq!(asked(3600), Some(Duration::from_secs(3)));
+        assert_eq!(asked(9), Some(Duration::from_secs(9)));
+        // Asking earlier would be rude, and later is beyond the call's time.
+        assert_eq!(asked(3600), None);
     }
 
     async fn outcome(effect: Effect, faults: &[Known]) -> (Result<u32, Failure>, usize) {
         let mut calls = 0;
-        let result = run(&policy(), effect, |attempt| {
+        let result = run(&policy(), "x", effect, |attempt| {
             let next = faults.get(calls).copied();
             calls += 1;
             async move { next.map_or(Ok(attempt.number), |known| Err(fault(known))) }
@@ -186,5 +283,56 @@ mod tests {
             (Err(Failure::Unknown { .. }), 4)
         ));
         assert!(matches!(outcome(Effect::Idempotent, &[Refused]).await, (Err(Failure::Denied { .. }), 1)));
+    }
+
+    #[tokio::test]
+    async fn an_attempt_without_an_answer_ends_by_its_deadline() {
+        let policy = RetryPolicy { attempt_timeout: Duration::from_millis(20), ..policy() };
+        let begin = Instant::now();
+        let mut calls = 0;
+        let answered = run(&policy, "x", Effect::Idempotent, |attempt| {
+            calls += 1;
+            async move {
+                if attempt.number < 3 {
+                    std::future::pending::<()>().await;
+                }
+                Ok(attempt.perhaps_done)
+            }
+        })
+        .await;
+        // It may have been carried out all the same.
+        assert_eq!((answered, calls), (Ok(true), 3));
+        assert!(begin.elapsed() < Duration::from_secs(5));
+        let never = run(&policy, "x", Effect::Once, |_| std::future::pending::<Result<(), Fault>>()).await;
+        let failure = never.unwrap_err();
+        assert!(matches!(&failure, Failure::Unknown { message, .. } if message.contains("no answer")), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn all_calls_of_a_run_share_their_repeats() {
+        let policy = RetryPolicy { max_attempts: 1_000, repeats: Repeats::new(5 * 30), ..policy() };
+        let policy = RetryPolicy { base_delay: Duration::ZERO, ..policy };
+        let mut calls = 0;
+        let mut failures = Vec::new();
+        for _ in 0..4 {
+            let failed: Result<(), _> = run(&policy, "x", Effect::Read, |_| {
+                calls += 1;
+                async { Err(fault(Known::NotDone)) }
+            })
+            .await;
+            failures.push(failed.unwrap_err().to_string());
+        }
+        assert_eq!(calls, 4 + 30);
+        assert!(failures.iter().all(|said| said.contains("the repeats of this run are spent")), "{failures:?}");
+        // One call in ten that fails costs nothing in the long run.
+        let policy = RetryPolicy { repeats: Repeats::new(20), ..policy };
+        for _ in 0..1_000 {
+            for failing in [true, false, false, false, false, false, false, false, false, false] {
+                let outcome = run(&policy, "x", Effect::Read, |attempt| async move {
+                    if failing && attempt.number == 1 { Err(fault(Known::NotDone)) } else { Ok(()) }
+                });
+                assert_eq!(outcome.await, Ok(()));
+            }
+        }
     }
 }

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::rest::{Call, Rest};
-use super::retry::Effect;
+use super::retry::{self, Effect};
 use crate::model::Failure;
 
 /// How long a deployment may take.
@@ -98,7 +99,7 @@ impl CloudRun {
     /// `caller` is the service account in whose name it is called, where the service asks who calls.
     ///
     /// # Errors
-    /// `Transient` when nothing answers; every status is an answer.
+    /// `Transient` or `Unknown` when nothing answers; every status is an answer.
     pub async fn call_service(
         &self,
         service: &Value,
@@ -120,8 +121,13 @@ impl CloudRun {
         if body.is_some() {
             headers.push(("content-type", "application/json".to_string()));
         }
-        let sent = self.rest.raw(&about, method, &url, &headers, body.unwrap_or_default().to_string().into()).await;
-        let answer = sent.map_err(|fault| fault.failure)?;
+        // Asking is repeated; what a service does when it is told something is its own matter.
+        let effect = if body.is_some() { Effect::Once } else { Effect::Read };
+        let body = Bytes::from(body.unwrap_or_default().to_string());
+        let answer = retry::run(&self.rest.retry, &about, effect, |_| {
+            self.rest.raw(&about, method.clone(), &url, &headers, body.clone())
+        })
+        .await?;
         Ok((answer.status.as_u16(), String::from_utf8_lossy(&answer.body).into_owned()))
     }
 

@@ -2,7 +2,6 @@
 
 use async_trait::async_trait;
 use google_cloud_auth::credentials::Credentials;
-use google_cloud_gax::paginator::ItemPaginator;
 use google_cloud_gax::retry_policy::NeverRetry;
 use google_cloud_scheduler_v1::client::CloudScheduler;
 use google_cloud_scheduler_v1::model;
@@ -81,21 +80,20 @@ impl Scheduler {
     pub async fn list_jobs(&self, project: &str, location: &str) -> Result<Vec<Job>, Failure> {
         let parent = format!("projects/{project}/locations/{location}");
         let about = format!("scheduler jobs of {parent}");
-        let mut jobs = self
-            .call(&about, Effect::Read, || async {
-                let mut items = self.client.list_jobs().set_parent(&parent).set_page_size(500).by_item();
-                let mut found = Vec::new();
-                while let Some(item) = items.next().await {
-                    found.push(Job::from_crate(item?));
-                    if found.len() > MAX_LISTED {
-                        break;
-                    }
-                }
-                Ok(found)
-            })
-            .await?;
-        if jobs.len() > MAX_LISTED {
-            return Err(Failure::Invalid { object: about, message: format!("lists more than {MAX_LISTED} entries") });
+        let (mut jobs, mut token): (Vec<Job>, String) = (Vec::new(), String::new());
+        // Page by page: what fails is one page, not the list.
+        loop {
+            let call = || self.client.list_jobs().set_parent(&parent).set_page_size(500).set_page_token(&token).send();
+            let page = self.call(&about, Effect::Read, call).await?;
+            jobs.extend(page.jobs.into_iter().map(Job::from_crate));
+            if jobs.len() > MAX_LISTED {
+                let message = format!("lists more than {MAX_LISTED} entries");
+                return Err(Failure::Invalid { object: about, message });
+            }
+            if page.next_page_token.is_empty() || page.next_page_token == token {
+                break;
+            }
+            token = page.next_page_token;
         }
         jobs.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(jobs)
@@ -124,7 +122,14 @@ impl Scheduler {
     /// As `pause_job`.
     pub async fn resume_job(&self, name: &str) -> Result<Job, Failure> {
         let call = || self.client.resume_job().set_name(name).send();
-        self.call(&object(name), Effect::Idempotent, call).await.map(Job::from_crate)
+        match self.call(&object(name), Effect::Idempotent, call).await.map(Job::from_crate) {
+            // Google refuses to resume what is not paused: what a lost call has resumed, or somebody else.
+            Err(refused @ (Failure::Precondition { .. } | Failure::Invalid { .. })) => match self.get_job(name).await {
+                Ok(job) if job.state == JobState::Enabled => Ok(job),
+                _ => Err(refused),
+            },
+            outcome => outcome,
+        }
     }
 
     /// Runs a job now, also a paused one.
@@ -140,7 +145,7 @@ impl Scheduler {
     where
         F: Future<Output = google_cloud_scheduler_v1::Result<T>>,
     {
-        retry::run(&self.retry, effect, |_| {
+        retry::run(&self.retry, about, effect, |_| {
             let sent = call();
             async move { sent.await.map_err(|error| Fault::from_gax(about, &error)) }
         })

@@ -40,9 +40,17 @@ impl Secrets {
         let (parent, id) = name.rsplit_once("/secrets/").unwrap_or((name, ""));
         let mut path = path(parent);
         path.push("secrets");
-        let body = json!({"replication": {"automatic": {}}, "labels": labels});
-        let call = Call::post(object(name), &path, Effect::Once, body).query("secretId", id);
-        self.rest.call(&call).await.map(drop)
+        let body = json!({"replication": {"automatic": {}}, "labels": labels.clone()});
+        let call = Call::post(object(name), &path, Effect::Idempotent, body).query("secretId", id);
+        if self.rest.create(&call).await?.is_some() {
+            return Ok(());
+        }
+        // After a lost reply: one with these labels is our own work.
+        let found = self.rest.call(&Call::get(object(name), &self::path(name))).await?;
+        if found["labels"] == labels {
+            return Ok(());
+        }
+        Err(Failure::Exists { object: object(name), message: "there is a secret of this name".into() })
     }
 
     /// Deletes a secret with all its versions; none is as good.
@@ -59,13 +67,24 @@ impl Secrets {
     /// Stores a new version and gives its name.
     ///
     /// # Errors
-    /// As mapped by `error.rs`; `Unknown` when no answer came: it is not sent twice.
+    /// As mapped by `error.rs`; `Unknown` when no answer came and the version is not there: it is not sent twice.
     pub async fn add_version(&self, name: &str, payload: &Secret) -> Result<String, Failure> {
         let bytes = payload.expose().as_bytes();
         let body =
             json!({"payload": {"data": STANDARD.encode(bytes), "dataCrc32c": crc32c::crc32c(bytes).to_string()}});
-        let answer =
-            self.rest.call(&Call::post(object(name), &path(&format!("{name}:addVersion")), Effect::Once, body)).await?;
+        let call = Call::post(object(name), &path(&format!("{name}:addVersion")), Effect::Once, body);
+        let answer = match self.rest.call(&call).await {
+            Ok(answer) => answer,
+            // The reply was lost: the newest version is ours when it holds what was sent.
+            Err(unknown @ Failure::Unknown { .. }) => {
+                let Some(newest) = self.versions(name).await?.into_iter().next() else { return Err(unknown) };
+                return match self.access(&newest.name).await {
+                    Ok(found) if found.expose() == payload.expose() => Ok(newest.name),
+                    _ => Err(unknown),
+                };
+            }
+            Err(failure) => return Err(failure),
+        };
         let missing = || Failure::Corrupt { object: object(name), message: "the answer names no version".into() };
         answer["name"].as_str().map(String::from).ok_or_else(missing)
     }

@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use super::error::Fault;
 use super::rest::{Call, Rest};
 use super::retry::Effect;
 use crate::model::Failure;
@@ -137,15 +138,26 @@ impl Sheets {
     /// Adds a tab of this size.
     ///
     /// # Errors
-    /// `Invalid` when there is one of this title, `Unknown` when no answer came; and as mapped by `error.rs`.
+    /// `Invalid` when there is one of this title, and as mapped by `error.rs`.
     pub async fn add_sheet(&self, id: &str, title: &str, row_count: u32, column_count: u32) -> Result<Sheet, Failure> {
         let about = format!("{} tab {title}", object(id));
         let grid = json!({"rowCount": row_count.max(1), "columnCount": column_count.max(1)});
         let request = json!({"addSheet": {"properties": {"title": title, "gridProperties": grid}}});
-        // A repeat of a call that worked is refused, as titles are unique: so it is not repeated blindly.
-        let answer = self.batch(id, &about, json!([request]), Effect::Once).await?;
-        let properties = answer.pointer("/replies/0/addSheet/properties").unwrap_or(&Value::Null);
-        Sheet::from_properties(properties).ok_or_else(|| malformed(&about, "no properties of the new tab"))
+        let last = format!("{id}:batchUpdate");
+        let body = json!({"requests": [request]});
+        let call = Call::post(&about, &["v4", "spreadsheets", &last], Effect::Idempotent, body);
+        // Titles are unique: a repeat of a call that worked is refused.
+        let refused = |fault: &Fault| matches!(fault.failure, Failure::Invalid { .. } | Failure::Exists { .. });
+        if let Some(answer) = self.rest.create_where(&call, refused).await? {
+            let properties = answer.pointer("/replies/0/addSheet/properties").unwrap_or(&Value::Null);
+            return Sheet::from_properties(properties).ok_or_else(|| malformed(&about, "no properties of the new tab"));
+        }
+        // After a lost reply: a tab of this title that has the size asked for is our own work.
+        let own = |tab: &Sheet| {
+            tab.title == title && (tab.row_count, tab.column_count) == (row_count.max(1), column_count.max(1))
+        };
+        let message = "there is a tab of this title that differs from what was sent".to_string();
+        self.get(id).await?.sheets.into_iter().find(own).ok_or(Failure::Unknown { object: about, message })
     }
 
     /// Sets the size of a tab's grid; what lies outside is lost.

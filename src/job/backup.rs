@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::run::{self, Undo};
-use super::{Context, JobError, capture, parallel};
+use super::{Context, JobError, capture, inspect, parallel};
 use crate::catalog::Catalog;
 use crate::config::SourceKind;
 use crate::google::scheduler::JobState;
@@ -347,13 +347,15 @@ async fn copy(
 ) -> Result<Done<()>, JobError> {
     for other in others {
         for (key, size_bytes) in &objects {
-            let stream = primary.read(key).await?;
-            let copied = match other.write_stream(key, stream).await {
-                Ok(info) => info.size_bytes,
-                // Left by an earlier attempt of this very run: its name is not used by any other.
-                Err(Failure::Exists { .. }) => other.head(key).await?.map_or(0, |info| info.size_bytes),
-                Err(error) => return Err(error.into()),
-            };
+            let copied = inspect::again_when_changed(async || {
+                match other.write_stream(key, primary.read(key).await?).await {
+                    Ok(info) => Ok(info.size_bytes),
+                    // Left by an earlier attempt of this very run: its name is not used by any other.
+                    Err(Failure::Exists { .. }) => Ok(other.head(key).await?.map_or(0, |info| info.size_bytes)),
+                    Err(error) => Err(error),
+                }
+            })
+            .await?;
             if copied != *size_bytes {
                 let object = format!("{}/{key}", other.describe());
                 let message = format!("{copied} bytes arrived, {size_bytes} were sent");

@@ -23,6 +23,7 @@ use crate::codec::stats::TableStats;
 use crate::codec::{CodecError, avro, parquet};
 use crate::config::TableFormat;
 use crate::google::bigquery::QueryResult;
+use crate::google::storage::WHOLE_READS;
 use crate::model::schema::{Field, FieldType, Mode, Schema};
 use crate::model::{Bucket, Buckets, ColumnTotals, Digests, Failure, Fingerprint, TableId, Totals};
 use crate::plan::proof;
@@ -147,16 +148,31 @@ async fn open(store: &dyn Store, key: &str) -> Result<Opened, Failure> {
     if let Some(file) = store.open_file(key).await? {
         return Ok(Opened { file: Shared::new(file)?, digests: None });
     }
-    // One file of BigQuery's holds about 1 GB of logical data.
-    let mut file = tempfile::tempfile().map_err(local)?;
-    let mut digester = Digester::new();
-    let mut stream = store.read(key).await?;
-    while let Some(chunk) = stream.next().await {
-        let chunk = chunk?;
-        digester.update(&chunk);
-        file.write_all(&chunk).map_err(local)?;
+    again_when_changed(async || {
+        // One file of BigQuery's holds about 1 GB of logical data.
+        let mut file = tempfile::tempfile().map_err(local)?;
+        let mut digester = Digester::new();
+        let mut stream = store.read(key).await?;
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk?;
+            digester.update(&chunk);
+            file.write_all(&chunk).map_err(local)?;
+        }
+        Ok(Opened { file: Shared::new(file)?, digests: Some(digester.finish()) })
+    })
+    .await
+}
+
+/// Reads an object again that did not have the store's own checksum: what was changed on its way is whole the next time,
+/// what is stored so is not.
+pub(super) async fn again_when_changed<T>(read: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Failure> {
+    for _ in 1..WHOLE_READS {
+        match read().await {
+            Err(Failure::Corrupt { .. }) => {}
+            outcome => return outcome,
+        }
     }
-    Ok(Opened { file: Shared::new(file)?, digests: Some(digester.finish()) })
+    read().await
 }
 
 fn local(error: std::io::Error) -> Failure {
@@ -398,12 +414,15 @@ pub(super) async fn scan<T: Send + 'static>(
 
 /// The digests of an object's bytes.
 pub(super) async fn digests(store: &dyn Store, key: &str) -> Result<Digests, Failure> {
-    let mut digester = Digester::new();
-    let mut stream = store.read(key).await?;
-    while let Some(chunk) = stream.next().await {
-        digester.update(&chunk?);
-    }
-    Ok(digester.finish())
+    again_when_changed(async || {
+        let mut digester = Digester::new();
+        let mut stream = store.read(key).await?;
+        while let Some(chunk) = stream.next().await {
+            digester.update(&chunk?);
+        }
+        Ok(digester.finish())
+    })
+    .await
 }
 
 /// What BigQuery answered to [`proof::sql`].

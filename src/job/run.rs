@@ -228,6 +228,11 @@ pub(super) async fn to_pause(context: &Context) -> Result<(Vec<String>, BTreeMap
     Ok((jobs, observed))
 }
 
+/// How long a run that a signal has stopped takes back what it did: with the lease's release, less than the ten seconds
+/// after which a supervisor kills.
+const TAKE_BACK_WITHIN: Duration = Duration::from_secs(6);
+const RELEASE_WITHIN: Duration = Duration::from_secs(2);
+
 /// Runs `work` under the lease, with a journal. What was done is taken back when it fails.
 pub(super) async fn run<T>(
     context: &Context,
@@ -256,7 +261,12 @@ pub(super) async fn run<T>(
     // What a run that lost its lease has begun is the next holder's to take back: it may be at it already.
     let outcome = held.await?;
     // A lease that cannot be given back expires by itself.
-    lease.release(home, clock).await.ok();
+    let released = lease.release(home, clock);
+    if *context.cancelled.borrow() {
+        tokio::time::timeout(RELEASE_WITHIN, released).await.ok();
+    } else {
+        released.await.ok();
+    }
     outcome
 }
 
@@ -271,11 +281,25 @@ async fn conclude<T>(context: &Context, saga: &mut Saga<'_>, worked: Result<T, J
         Err(error) => {
             if unknown(&error) {
                 context.observer.note("the outcome of a call is not known: it may still arrive and is waited for");
-                tokio::time::sleep(UNDER_WAY).await;
+                let mut cancelled = context.cancelled.clone();
+                let hurried = async {
+                    if cancelled.wait_for(|cancelled| *cancelled).await.is_err() {
+                        std::future::pending::<()>().await; // a closed channel is no signal
+                    }
+                };
+                tokio::time::timeout(UNDER_WAY, hurried).await.ok();
             }
             let step = saga.log().running().unwrap_or("run").to_string();
             let ended = Ended::by(saga.log(), &error);
-            let left = saga.unwind(|_, undo| carry_out(context, &ended, undo)).await;
+            let unwound = saga.unwind(|_, undo| carry_out(context, &ended, undo));
+            let left = if *context.cancelled.borrow() {
+                // Who was asked to end has no time for a service that does not answer.
+                tokio::time::timeout(TAKE_BACK_WITHIN, unwound).await.unwrap_or_else(|_| {
+                    vec![format!("what took longer than {} s; the journal has it", TAKE_BACK_WITHIN.as_secs())]
+                })
+            } else {
+                unwound.await
+            };
             Err(match error {
                 JobError::Step { step, cause, .. } => JobError::Step { step, cause, left },
                 other => JobError::Step { step, cause: Box::new(other), left },

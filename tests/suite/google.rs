@@ -26,6 +26,7 @@ fn retry() -> RetryPolicy {
         budget: Duration::from_secs(20),
         base_delay: Duration::from_millis(10),
         max_delay: Duration::from_millis(100),
+        ..RetryPolicy::default()
     }
 }
 

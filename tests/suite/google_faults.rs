@@ -26,6 +26,7 @@ async fn connect(endpoint: &str, max_attempts: u32) -> Google {
             budget: Duration::from_secs(20),
             base_delay: Duration::from_millis(5),
             max_delay: Duration::from_secs(3),
+            ..RetryPolicy::default()
         },
         user_agent: "strongroom-test".into(),
     })

@@ -1,9 +1,8 @@
 //! Datasets: lists and deletions by the official crate, whole resources by REST (see the module's head).
 
-use google_cloud_gax::paginator::ItemPaginator;
 use serde_json::{Value, json};
 
-use super::{BigQuery, check_listed, own_or_exists};
+use super::{BigQuery, own_or_exists};
 use crate::google::rest::Call;
 use crate::google::retry::Effect;
 use crate::model::{DatasetId, Failure};
@@ -28,17 +27,11 @@ impl BigQuery {
     pub async fn list_datasets(&self, project: &str) -> Result<Vec<ListedDataset>, Failure> {
         let object = format!("project {project}");
         let mut listed = self
-            .official(&object, Effect::Read, || async {
-                let mut items = self.datasets.list_datasets().set_project_id(project).by_item();
-                let mut found = Vec::new();
-                while let Some(item) = items.next().await {
-                    found.push(item?);
-                    if found.len() > super::MAX_LISTED {
-                        break;
-                    }
-                }
-                Ok(found)
-            })
+            .listed(
+                &object,
+                |token| self.datasets.list_datasets().set_project_id(project).set_page_token(token).send(),
+                |page| (page.datasets, page.next_page_token),
+            )
             .await?
             .into_iter()
             .map(|item| {
@@ -49,7 +42,6 @@ impl BigQuery {
                 Ok(ListedDataset { id, location: item.location, labels })
             })
             .collect::<Result<Vec<_>, Failure>>()?;
-        check_listed(&object, listed.len())?;
         listed.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(listed)
     }
@@ -81,8 +73,16 @@ impl BigQuery {
     /// # Errors
     /// `Precondition` when the etag does not match, and as mapped by `error.rs`.
     pub async fn patch_dataset(&self, id: &DatasetId, changes: Value, etag: Option<&str>) -> Result<Value, Failure> {
-        let call = Call::patch(object(id), &path(id), changes).query("accessPolicyVersion", ACCESS_POLICY_VERSION);
-        self.rest.call(&call.if_match(etag)).await
+        let call =
+            Call::patch(object(id), &path(id), changes.clone()).query("accessPolicyVersion", ACCESS_POLICY_VERSION);
+        match self.rest.call(&call.if_match(etag)).await {
+            // The reply was lost: what is there tells whether the patch was taken.
+            Err(unknown @ Failure::Unknown { .. }) => match self.get_dataset(id).await {
+                Ok(read) if super::answers(&changes, &read) => Ok(read),
+                _ => Err(unknown),
+            },
+            outcome => outcome,
+        }
     }
 
     /// Deletes a dataset; with `delete_contents` also its tables, otherwise a dataset that is not empty is refused.

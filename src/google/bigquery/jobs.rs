@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 
 use google_cloud_bigquery_v2::model;
 use google_cloud_bigquery_v2::model::list_jobs_request::StateFilter;
-use google_cloud_gax::paginator::ItemPaginator;
 use serde_json::Value;
 
-use super::{BigQuery, check_listed, enums, string};
-use crate::google::error;
-use crate::google::retry::Effect;
+use super::{BigQuery, enums, string};
+use crate::google::error::{self, Fault, Known};
+use crate::google::retry::{self, Effect};
 use crate::model::Failure;
 
 /// Where a job is. The location matters: `jobs.get` of a job outside US and EU is "not found" without it.
@@ -43,6 +42,10 @@ pub struct JobFilter {
     /// Milliseconds since 1970.
     pub min_creation_time_ms: Option<u64>,
 }
+
+/// How often a job that failed inside the service is begun, each time under an id of its own
+/// (<https://cloud.google.com/bigquery/docs/error-messages>: `jobBackendError`, `jobInternalError`).
+const JOB_ATTEMPTS: u32 = 5;
 
 /// How a job is waited for.
 #[derive(Debug, Clone, PartialEq)]
@@ -172,10 +175,10 @@ impl BigQuery {
         enums::rest_form(&object, &found)
     }
 
-    /// Waits until the job is done and succeeded; `progress` sees every look at it.
+    /// Waits until the job is done, however it ended (see [`job_failure`]); `progress` sees every look at it.
     ///
     /// # Errors
-    /// What [`job_failure`] says; `Unknown` when the deadline passes first: the job goes on.
+    /// `Unknown` when the deadline passes first, or the job cannot be looked at: it goes on.
     pub async fn wait_job(
         &self,
         job: &JobRef,
@@ -185,10 +188,10 @@ impl BigQuery {
         let start = Instant::now();
         let mut pause = poll.first;
         loop {
-            let seen = self.get_job(job).await?;
+            let seen = self.get_job(job).await.map_err(retry::unknown)?;
             progress(&seen);
             if job_state(&seen) == JobState::Done {
-                return job_failure(&seen).map_or(Ok(seen), Err);
+                return Ok(seen);
             }
             if start.elapsed() + pause > poll.deadline {
                 let state = string(&seen["status"], "state");
@@ -200,11 +203,52 @@ impl BigQuery {
         }
     }
 
-    /// `insert_job` and `wait_job`.
+    /// Starts a job and waits until it succeeded.
     ///
     /// # Errors
-    /// As those two.
+    /// As `insert_job` and `wait_job`, and what [`job_failure`] says.
     pub async fn run_job(
+        &self,
+        job: &JobRef,
+        configuration: Value,
+        poll: &PollPolicy,
+        progress: &mut (dyn FnMut(&Value) + Send),
+    ) -> Result<Value, Failure> {
+        let done = self.finish_job(job, configuration, poll, progress).await?;
+        job_failure(&done).map_or(Ok(done), Err)
+    }
+
+    /// As `run_job`; a job that failed inside the service is begun again, under the next of the ids that `id` gives
+    /// for the attempts from 0 on. (Only what has ended is: one that may still run would write beside the next.)
+    ///
+    /// # Errors
+    /// Those of the last attempt.
+    pub async fn complete_job(
+        &self,
+        id: impl Fn(u32) -> JobRef,
+        make: impl Fn(u32) -> Value,
+        poll: &PollPolicy,
+    ) -> Result<Value, Failure> {
+        let mut attempt = 0;
+        loop {
+            let done = self.finish_job(&id(attempt), make(attempt), poll, &mut |_| {}).await?;
+            let Some(failure) = job_failure(&done) else { return Ok(done) };
+            attempt += 1;
+            if !matches!(failure, Failure::Transient { .. }) || attempt == JOB_ATTEMPTS {
+                return Err(failure);
+            }
+            let fault = Fault { failure, effect: Known::NotDone, retry_after: None };
+            // Jobs take minutes or hours: what bounds them is their number, not a call's time.
+            let delay = match self.rest.retry.pause(attempt, Duration::ZERO, &fault) {
+                Ok(delay) => delay,
+                Err(why) => return Err(retry::told(fault.failure, why)),
+            };
+            tracing::debug!(attempt, delay_ms = delay.as_millis() as u64, failure = %fault.failure, "beginning a job again");
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    async fn finish_job(
         &self,
         job: &JobRef,
         configuration: Value,
@@ -214,7 +258,7 @@ impl BigQuery {
         let inserted = self.insert_job(job, configuration).await?;
         progress(&inserted);
         if job_state(&inserted) == JobState::Done {
-            return job_failure(&inserted).map_or(Ok(inserted), Err);
+            return Ok(inserted);
         }
         self.wait_job(&JobRef::of(&inserted), poll, progress).await
     }
@@ -227,28 +271,23 @@ impl BigQuery {
         let object = format!("jobs of project {project}");
         let states = if filter.only_active { vec![StateFilter::Pending, StateFilter::Running] } else { vec![] };
         let listed = self
-            .official(&object, Effect::Read, || async {
-                let mut items = self
-                    .jobs
-                    .list_jobs()
-                    .set_project_id(project)
-                    .set_all_users(filter.all_users)
-                    .set_projection(model::list_jobs_request::Projection::Full)
-                    .set_state_filter(states.clone())
-                    .set_min_creation_time(filter.min_creation_time_ms.unwrap_or_default())
-                    .set_max_results(super::PAGE_SIZE as i32)
-                    .by_item();
-                let mut found = Vec::new();
-                while let Some(item) = items.next().await {
-                    found.push(item?);
-                    if found.len() > super::MAX_LISTED {
-                        break;
-                    }
-                }
-                Ok(found)
-            })
+            .listed(
+                &object,
+                |token| {
+                    self.jobs
+                        .list_jobs()
+                        .set_project_id(project)
+                        .set_all_users(filter.all_users)
+                        .set_projection(model::list_jobs_request::Projection::Full)
+                        .set_state_filter(states.clone())
+                        .set_min_creation_time(filter.min_creation_time_ms.unwrap_or_default())
+                        .set_max_results(super::PAGE_SIZE as i32)
+                        .set_page_token(token)
+                        .send()
+                },
+                |page| (page.jobs, page.next_page_token),
+            )
             .await?;
-        check_listed(&object, listed.len())?;
         listed.iter().map(|job| enums::rest_form(&object, job)).collect()
     }
 

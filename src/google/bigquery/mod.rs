@@ -35,7 +35,7 @@ pub use jobs::{JobFilter, JobRef, JobState, PollPolicy, job_failure, job_state};
 pub use query::{QueryOptions, QueryResult};
 pub use routines::ListedRoutine;
 pub use tables::{ListedTable, insertable_table};
-pub use warehouse::{Progress, Warehouse};
+pub use warehouse::{Ids, Makes, Progress, Warehouse};
 
 pub(crate) const HOST: &str = "https://bigquery.googleapis.com";
 
@@ -82,11 +82,37 @@ impl BigQuery {
     where
         F: Future<Output = google_cloud_bigquery_v2::Result<T>>,
     {
-        retry::run(&self.rest.retry, effect, |_| {
+        retry::run(&self.rest.retry, object, effect, |_| {
             let sent = Box::pin(call());
             async move { sent.await.map_err(|error| Fault::from_gax(object, &error)) }
         })
         .await
+    }
+
+    /// A list of the official crate, page by page: what fails and is repeated is one page, not the list. `page` takes the
+    /// token, `taken` a page apart into its items and the next token.
+    async fn listed<P, T, F>(
+        &self,
+        object: &str,
+        mut page: impl FnMut(&str) -> F,
+        taken: impl Fn(P) -> (Vec<T>, String),
+    ) -> Result<Vec<T>, Failure>
+    where
+        F: Future<Output = google_cloud_bigquery_v2::Result<P>>,
+    {
+        let (mut found, mut token) = (Vec::new(), String::new());
+        loop {
+            let (items, next) = taken(self.official(object, Effect::Read, || page(&token)).await?);
+            found.extend(items);
+            check_listed(object, found.len())?;
+            if next.is_empty() {
+                return Ok(found);
+            }
+            if next == token {
+                return Err(malformed(object, "a page that is followed by itself"));
+            }
+            token = next;
+        }
     }
 
     /// As `official` for a deletion, where "not found" after an attempt that may have worked is success.
@@ -94,7 +120,7 @@ impl BigQuery {
     where
         F: Future<Output = google_cloud_bigquery_v2::Result<()>>,
     {
-        retry::run(&self.rest.retry, Effect::Idempotent, |attempt: Attempt| {
+        retry::run(&self.rest.retry, object, Effect::Idempotent, |attempt: Attempt| {
             let sent = Box::pin(call());
             async move {
                 match sent.await.map_err(|error| Fault::from_gax(object, &error)) {

@@ -18,7 +18,8 @@ pub struct QueryOptions {
     pub location: Option<String>,
     /// `QueryParameter` resources, all named or all positional.
     pub parameters: Vec<Value>,
-    /// `None`: a fresh one. A deterministic id makes the query one job, however often it is sent.
+    /// `None`: a fresh one. A deterministic id makes the query one job, however often it is sent. Where the service fails,
+    /// it is begun again under this id with `_1`, `_2` ... added.
     pub job_id: Option<String>,
     pub labels: Vec<(String, String)>,
     pub timeout: Duration,
@@ -81,15 +82,18 @@ impl BigQuery {
     pub async fn query(&self, project: &str, sql: &str, options: &QueryOptions) -> Result<QueryResult, Failure> {
         let job_id =
             options.job_id.clone().unwrap_or_else(|| format!("strongroom_query_{:032x}", rand::random::<u128>()));
-        let reference = JobRef::new(project, job_id, options.location.clone());
+        let reference = |attempt: u32| {
+            let id = if attempt == 0 { job_id.clone() } else { format!("{job_id}_{attempt}") };
+            JobRef::new(project, id, options.location.clone())
+        };
         let configuration = configuration(sql, options);
         let poll = PollPolicy { deadline: options.timeout, ..PollPolicy::default() };
         if options.dry_run {
-            let job = self.insert_job(&reference, configuration).await?;
+            let job = self.insert_job(&reference(0), configuration).await?;
             let schema = job["statistics"]["query"]["schema"].clone();
             return Ok(QueryResult { schema, rows: Vec::new(), total_bytes_processed: bytes_processed(&job), job });
         }
-        let job = self.run_job(&reference, configuration, &poll, &mut |_| {}).await?;
+        let job = self.complete_job(reference, |_| configuration.clone(), &poll).await?;
         let (schema, rows) = self.read_results(&JobRef::of(&job), options.max_rows).await?;
         Ok(QueryResult { schema, rows, total_bytes_processed: bytes_processed(&job), job })
     }

@@ -1,9 +1,8 @@
 //! Routines (functions, procedures): lists by the official crate, whole resources by REST (see the module's head).
 
-use google_cloud_gax::paginator::ItemPaginator;
 use serde_json::{Value, json};
 
-use super::{BigQuery, PAGE_SIZE, check_listed, datasets, own_or_exists};
+use super::{BigQuery, PAGE_SIZE, datasets, own_or_exists};
 use crate::google::rest::Call;
 use crate::google::retry::Effect;
 use crate::model::{DatasetId, Failure};
@@ -24,27 +23,23 @@ impl BigQuery {
     pub async fn list_routines(&self, dataset: &DatasetId) -> Result<Vec<ListedRoutine>, Failure> {
         let about = format!("dataset {dataset}");
         let items = self
-            .official(&about, Effect::Read, || async {
-                let mut items = self
-                    .routines
-                    .list_routines()
-                    .set_project_id(dataset.project())
-                    .set_dataset_id(dataset.dataset())
-                    .set_max_results(PAGE_SIZE)
-                    .by_item();
-                let mut found = Vec::new();
-                while let Some(item) = items.next().await {
-                    found.push(item?.routine_reference.map(|reference| reference.routine_id).unwrap_or_default());
-                    if found.len() > super::MAX_LISTED {
-                        break;
-                    }
-                }
-                Ok(found)
-            })
+            .listed(
+                &about,
+                |token| {
+                    self.routines
+                        .list_routines()
+                        .set_project_id(dataset.project())
+                        .set_dataset_id(dataset.dataset())
+                        .set_max_results(PAGE_SIZE)
+                        .set_page_token(token)
+                        .send()
+                },
+                |page| (page.routines, page.next_page_token),
+            )
             .await?;
-        check_listed(&about, items.len())?;
-        let mut listed: Vec<_> =
-            items.into_iter().map(|name| ListedRoutine { dataset: dataset.clone(), name }).collect();
+        let names =
+            items.into_iter().map(|item| item.routine_reference.map(|name| name.routine_id).unwrap_or_default());
+        let mut listed: Vec<_> = names.map(|name| ListedRoutine { dataset: dataset.clone(), name }).collect();
         listed.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(listed)
     }

@@ -1,10 +1,9 @@
 //! Tables, views and snapshots: lists and deletions by the official crate, whole resources by REST (see the module's
 //! head).
 
-use google_cloud_gax::paginator::ItemPaginator;
 use serde_json::{Value, json};
 
-use super::{BigQuery, PAGE_SIZE, check_listed, datasets, malformed, own_or_exists};
+use super::{BigQuery, PAGE_SIZE, datasets, malformed, own_or_exists};
 use crate::google::rest::Call;
 use crate::google::retry::Effect;
 use crate::model::{DatasetId, Failure, TableId};
@@ -74,25 +73,20 @@ impl BigQuery {
     pub async fn list_tables(&self, dataset: &DatasetId) -> Result<Vec<ListedTable>, Failure> {
         let about = format!("dataset {dataset}");
         let items = self
-            .official(&about, Effect::Read, || async {
-                let mut items = self
-                    .tables
-                    .list_tables()
-                    .set_project_id(dataset.project())
-                    .set_dataset_id(dataset.dataset())
-                    .set_max_results(PAGE_SIZE)
-                    .by_item();
-                let mut found = Vec::new();
-                while let Some(item) = items.next().await {
-                    found.push(item?);
-                    if found.len() > super::MAX_LISTED {
-                        break;
-                    }
-                }
-                Ok(found)
-            })
+            .listed(
+                &about,
+                |token| {
+                    self.tables
+                        .list_tables()
+                        .set_project_id(dataset.project())
+                        .set_dataset_id(dataset.dataset())
+                        .set_max_results(PAGE_SIZE)
+                        .set_page_token(token)
+                        .send()
+                },
+                |page| (page.tables, page.next_page_token),
+            )
             .await?;
-        check_listed(&about, items.len())?;
         let mut listed = items
             .into_iter()
             .map(|item| {
@@ -139,7 +133,15 @@ impl BigQuery {
     /// # Errors
     /// `Precondition` when the etag does not match, and as mapped by `error.rs`.
     pub async fn patch_table(&self, id: &TableId, changes: Value, etag: Option<&str>) -> Result<Value, Failure> {
-        self.rest.call(&Call::patch(object(id), &path(id), changes).if_match(etag)).await
+        let call = Call::patch(object(id), &path(id), changes.clone()).if_match(etag);
+        match self.rest.call(&call).await {
+            // The reply was lost: what is there tells whether the patch was taken.
+            Err(unknown @ Failure::Unknown { .. }) => match self.get_table(id).await {
+                Ok(read) if super::answers(&changes, &read) => Ok(read),
+                _ => Err(unknown),
+            },
+            outcome => outcome,
+        }
     }
 
     /// Deletes a table, view or snapshot.

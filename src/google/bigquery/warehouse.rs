@@ -12,6 +12,11 @@ use crate::model::{DatasetId, Failure, TableId};
 /// Is shown every look at a job.
 pub type Progress<'a> = &'a mut (dyn FnMut(&Value) + Send);
 
+/// The id of a job's attempt, counted from 0.
+pub type Ids<'a> = &'a (dyn Fn(u32) -> JobRef + Send + Sync);
+/// The configuration of a job's attempt.
+pub type Makes<'a> = &'a (dyn Fn(u32) -> Value + Send + Sync);
+
 /// One list of the calls: the trait, and the client's own way of making them.
 macro_rules! calls {
     ($($name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
@@ -53,6 +58,7 @@ calls! {
     get_job(job: &JobRef) -> Value;
     wait_job(job: &JobRef, poll: &PollPolicy, progress: Progress<'_>) -> Value;
     run_job(job: &JobRef, configuration: Value, poll: &PollPolicy, progress: Progress<'_>) -> Value;
+    complete_job(id: Ids<'_>, make: Makes<'_>, poll: &PollPolicy) -> Value;
     list_jobs(project: &str, filter: &JobFilter) -> Vec<Value>;
     cancel_job(job: &JobRef) -> ();
     query(project: &str, sql: &str, options: &QueryOptions) -> QueryResult;

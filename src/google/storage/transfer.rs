@@ -2,18 +2,21 @@
 //! for as `Bytes` is in memory anyway.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
 use futures::stream::BoxStream;
-use google_cloud_storage::model_ext::ReadRange;
-use google_cloud_storage::read_object::ReadObjectResponse;
 
 use super::objects::is_own_perhaps;
 use super::{Object, Storage, object_name};
 use crate::google::error::Fault;
 use crate::google::retry::{self, Effect};
 use crate::model::Failure;
+
+/// How often an object whose checksum does not hold is read whole, before it is taken to be stored so.
+pub const WHOLE_READS: u32 = 4;
+/// A write that is slower than this does not end in time.
+const SLOWEST_BYTES_PER_S: u64 = 64 << 10;
 
 /// Bytes as they come.
 pub type ByteStream = BoxStream<'static, Result<Bytes, Failure>>;
@@ -63,30 +66,44 @@ impl Storage {
         generation: Option<i64>,
         max_bytes: u64,
     ) -> Result<(Bytes, i64), Failure> {
-        let about = object_name(bucket, name);
-        let mut response = self.open(bucket, name, generation, None).await?;
-        let object = response.object();
+        let policy = &self.rest.retry;
+        let mut read = 1;
+        loop {
+            match self.read_once((bucket, name), generation, max_bytes).await {
+                // What was changed on its way is not so the next time; what is stored so, is.
+                Err(Failure::Corrupt { .. }) if read < WHOLE_READS && policy.repeats.take() => read += 1,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn read_once(
+        &self,
+        (bucket, name): (&str, &str),
+        generation: Option<i64>,
+        max_bytes: u64,
+    ) -> Result<(Bytes, i64), Failure> {
+        let mut reading = self.reading(bucket, name, generation, None).await?;
         let too_large = || {
             let message = format!("larger than the {max_bytes} bytes that are read in one piece");
-            Failure::Invalid { object: about.clone(), message }
+            Failure::Invalid { object: object_name(bucket, name), message }
         };
-        let size = u64::try_from(object.size).unwrap_or_default();
+        let size = u64::try_from(reading.object.size).unwrap_or_default();
         if size > max_bytes {
             return Err(too_large());
         }
         let mut bytes = BytesMut::with_capacity(size as usize);
-        while let Some(chunk) = response.next().await {
-            let chunk = chunk.map_err(|error| Fault::from_gax(&about, &error).failure)?;
+        while let Some(chunk) = reading.next().await? {
             if (bytes.len() + chunk.len()) as u64 > max_bytes {
                 return Err(too_large());
             }
             bytes.extend_from_slice(&chunk);
         }
-        Ok((bytes.freeze(), object.generation))
+        Ok((bytes.freeze(), reading.object.generation))
     }
 
     /// The object as a stream, of one generation from its beginning to its end, and that generation. The last item is an
-    /// error when the checksum does not hold.
+    /// error when the checksum does not hold: what was changed on its way is whole when it is read again.
     ///
     /// # Errors
     /// `NotFound`, and as mapped by `error.rs`.
@@ -96,9 +113,9 @@ impl Storage {
         name: &str,
         generation: Option<i64>,
     ) -> Result<(ByteStream, i64), Failure> {
-        let response = self.open(bucket, name, generation, None).await?;
-        let generation = response.object().generation;
-        Ok((stream(object_name(bucket, name), response), generation))
+        let reading = self.reading(bucket, name, generation, None).await?;
+        let generation = reading.object.generation;
+        Ok((reading.into_stream(), generation))
     }
 
     /// The bytes of a range as a stream; what reaches beyond the end is cut there. The checksum cannot be checked.
@@ -112,9 +129,7 @@ impl Storage {
         generation: Option<i64>,
         range: Range<u64>,
     ) -> Result<ByteStream, Failure> {
-        let range = ReadRange::segment(range.start, range.end.saturating_sub(range.start));
-        let response = self.open(bucket, name, generation, Some(range)).await?;
-        Ok(stream(object_name(bucket, name), response))
+        Ok(self.reading(bucket, name, generation, Some(range)).await?.into_stream())
     }
 
     /// Writes an object in one request. A lost reply is looked after: what is there is compared by its write id.
@@ -131,17 +146,20 @@ impl Storage {
     ) -> Result<Object, Failure> {
         let about = object_name(bucket, name);
         let write_id = new_write_id();
-        let written = retry::run(&self.rest.retry, Effect::Idempotent, async |attempt: retry::Attempt| {
-            let request = self.once.write_object(bucket_path(bucket), name, bytes.clone());
-            match configure!(request, options, write_id).send_buffered().await {
-                Ok(object) => Ok(Some(object)),
-                Err(error) => match Fault::from_gax(&about, &error) {
-                    fault if attempt.perhaps_done && is_own_perhaps(&fault) => Ok(None),
-                    fault => Err(fault),
-                },
-            }
-        })
-        .await;
+        let policy = &self.rest.retry;
+        let timeout = policy.attempt_timeout + Duration::from_secs(bytes.len() as u64 / SLOWEST_BYTES_PER_S);
+        let written =
+            retry::run_within(policy, timeout, &about, Effect::Idempotent, async |attempt: retry::Attempt| {
+                let request = self.once.write_object(bucket_path(bucket), name, bytes.clone());
+                match configure!(request, options, write_id).send_buffered().await {
+                    Ok(object) => Ok(Some(object)),
+                    Err(error) => match Fault::from_gax(&about, &error) {
+                        fault if attempt.perhaps_done && is_own_perhaps(&fault) => Ok(None),
+                        fault => Err(fault),
+                    },
+                }
+            })
+            .await;
         let object = match written {
             Ok(Some(object)) => from_crate(&about, bucket, object)?,
             // Refused after an attempt that may have worked, or no answer at all: what is there tells.
@@ -162,23 +180,6 @@ impl Storage {
         Ok(object)
     }
 
-    async fn open(
-        &self,
-        bucket: &str,
-        name: &str,
-        generation: Option<i64>,
-        range: Option<ReadRange>,
-    ) -> Result<ReadObjectResponse, Failure> {
-        let mut request = self.reading.read_object(bucket_path(bucket), name);
-        if let Some(generation) = generation {
-            request = request.set_generation(generation);
-        }
-        if let Some(range) = range {
-            request = request.set_read_range(range);
-        }
-        request.send().await.map_err(|error| Fault::from_gax(&object_name(bucket, name), &error).failure)
-    }
-
     /// The object, if it is the work of this write.
     pub(super) async fn own(&self, bucket: &str, name: &str, write_id: &str) -> Result<Option<Object>, Failure> {
         match self.get_object(bucket, name, None).await {
@@ -189,17 +190,6 @@ impl Storage {
             Err(failure) => Err(failure),
         }
     }
-}
-
-fn stream(about: String, response: ReadObjectResponse) -> ByteStream {
-    futures::stream::unfold(Some((about, response)), async |state| {
-        let (about, mut response) = state?;
-        match response.next().await? {
-            Ok(chunk) => Some((Ok(chunk), Some((about, response)))),
-            Err(error) => Some((Err(Fault::from_gax(&about, &error).failure), None)),
-        }
-    })
-    .boxed()
 }
 
 pub(super) fn check(about: &str, object: &Object, size_bytes: u64, crc: u32) -> Result<(), Failure> {

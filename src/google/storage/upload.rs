@@ -112,7 +112,7 @@ impl Storage {
         let body = Bytes::from(resource.to_string());
         let headers = [("content-type", "application/json".to_string())];
         // A session that nobody uses has no effect: it is started again freely.
-        let url = retry::run(&self.rest.retry, Effect::Read, async |_| {
+        let url = retry::run(&self.rest.retry, about, Effect::Read, async |_| {
             let answer = self.rest.raw(about, Method::POST, &url, &headers, body.clone()).await?;
             if !answer.status.is_success() {
                 return Err(answer.fault(about));
@@ -174,6 +174,7 @@ impl Session<'_> {
                         return Err(Fault::refused(Failure::Corrupt { object, message }));
                     }
                     self.persisted = persisted;
+                    policy.repeats.succeeded();
                     if persisted == end && last.is_none() {
                         return Ok(None);
                     }
@@ -206,9 +207,12 @@ impl Session<'_> {
         since: Instant,
         fault: Fault,
     ) -> Result<(), Fault> {
-        let delay = policy.next_delay(*attempt, since.elapsed(), fault.retry_after, rand::random::<f64>());
-        let Some(delay) = delay.filter(|_| fault.effect != Known::Refused) else {
+        if fault.effect == Known::Refused {
             return Err(fault);
+        }
+        let delay = match policy.pause(*attempt, since.elapsed(), &fault) {
+            Ok(delay) => delay,
+            Err(why) => return Err(Fault { failure: retry::told(fault.failure, why), ..fault }),
         };
         tracing::debug!(attempt, delay_ms = delay.as_millis() as u64, failure = %fault.failure, "resuming an upload");
         tokio::time::sleep(delay).await;
@@ -245,7 +249,7 @@ impl Session<'_> {
             return Err(answer.fault(self.about));
         }
         let resource: Value =
-            serde_json::from_slice(&answer.body).map_err(|_| Fault::refused(malformed(self.about, "no object")))?;
+            serde_json::from_slice(&answer.body).map_err(|error| Fault::unreadable(self.about, error))?;
         Object::from_resource(self.about, &resource)
             .map(|object| Progress::Done(Box::new(object)))
             .map_err(Fault::refused)

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::config::TableFormat;
 use crate::google::Google;
-use crate::google::bigquery::{JobFilter, JobRef, JobState, PollPolicy, QueryOptions, job_failure, job_state};
+use crate::google::bigquery::{JobFilter, JobRef, PollPolicy, QueryOptions};
 use crate::model::{DatasetId, Failure, TableId};
 
 /// Makes the ids of a run's jobs.
@@ -50,39 +50,23 @@ pub async fn settle(google: &Google, project: &str, run: &str) -> Result<(), Fai
         }
         let poll = PollPolicy { deadline: Duration::from_secs(120), ..PollPolicy::default() };
         // Done is enough, one way or the other.
-        if let Err(error @ Failure::Unknown { .. }) = google.bigquery.wait_job(&job, &poll, &mut |_| {}).await {
-            return Err(error);
+        match google.bigquery.wait_job(&job, &poll, &mut |_| {}).await {
+            Ok(_) | Err(Failure::NotFound { .. }) => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())
 }
 
-/// How often a job that failed inside the service is made anew, under a new id.
-const ATTEMPTS: u32 = 4;
-
-/// Runs a job until it succeeded. Failures inside the service take a new id
-/// (<https://cloud.google.com/bigquery/docs/error-messages>: `jobBackendError`, `jobInternalError`); one that only could not
-/// be looked at may still be at work and keeps its id, or its work would be done twice.
+/// Runs a job until it succeeded; each attempt has an id of its own.
 pub(super) async fn run(
     google: &Google,
     ids: &JobIds,
     (kind, index): (&str, usize),
-    make: impl Fn(u32) -> Value,
+    make: impl Fn(u32) -> Value + Send + Sync,
 ) -> Result<Value, Failure> {
-    let (mut attempt, mut tries) = (0, 1);
-    loop {
-        let job = ids.job(kind, index, attempt);
-        let failure = match google.bigquery.run_job(&job, make(attempt), &PollPolicy::default(), &mut |_| {}).await {
-            Err(failure @ Failure::Transient { .. }) if tries < ATTEMPTS => failure,
-            outcome => return outcome,
-        };
-        tries += 1;
-        match google.bigquery.get_job(&job).await {
-            Ok(found) if job_state(&found) == JobState::Done && job_failure(&found).is_some() => attempt += 1,
-            Ok(_) | Err(Failure::NotFound { .. }) => {}
-            Err(_) => return Err(failure),
-        }
-    }
+    let id = |attempt| ids.job(kind, index, attempt);
+    google.bigquery.complete_job(&id, &make, &PollPolicy::default()).await
 }
 
 fn reference(table: &TableId, decorator: &str) -> Value {

@@ -14,8 +14,8 @@ use strongroom::codec::arrow_schema::arrow_schema;
 use strongroom::codec::avro;
 use strongroom::codec::fingerprint::{Hashes, TableFingerprint};
 use strongroom::google::bigquery::{
-    JobFilter, JobRef, ListedDataset, ListedRoutine, ListedTable, PollPolicy, Progress, QueryOptions, QueryResult,
-    Warehouse as Calls,
+    Ids, JobFilter, JobRef, ListedDataset, ListedRoutine, ListedTable, Makes, PollPolicy, Progress, QueryOptions,
+    QueryResult, Warehouse as Calls, job_failure,
 };
 use strongroom::google::scheduler::{Job, JobState, Schedules};
 use strongroom::model::schema::{Field, FieldType, Schema};
@@ -515,16 +515,7 @@ impl Calls for SimGoogle {
         loop {
             let seen = Calls::get_job(self, job).await?;
             if seen["status"]["state"] == "DONE" {
-                let error = &seen["status"]["errorResult"];
-                let object = job.job_id.clone();
-                let message = error["message"].as_str().unwrap_or_default().to_string();
-                return match error["reason"].as_str() {
-                    None => Ok(seen),
-                    Some("notFound") => Err(Failure::NotFound { object, message }),
-                    Some("duplicate") => Err(Failure::Exists { object, message }),
-                    Some("backendError") => Err(Failure::Transient { object, message }),
-                    Some(_) => Err(Failure::Invalid { object, message }),
-                };
+                return Ok(seen);
             }
             if begin.elapsed() > poll.deadline {
                 return Err(Failure::Unknown { object: job.job_id.clone(), message: "still runs".into() });
@@ -541,7 +532,21 @@ impl Calls for SimGoogle {
         progress: Progress<'_>,
     ) -> Result<Value, Failure> {
         self.insert_job(job, configuration).await?;
-        self.wait_job(job, poll, progress).await
+        let done = self.wait_job(job, poll, progress).await?;
+        job_failure(&done).map_or(Ok(done), Err)
+    }
+
+    async fn complete_job(&self, id: Ids<'_>, make: Makes<'_>, poll: &PollPolicy) -> Result<Value, Failure> {
+        let mut attempt = 0;
+        loop {
+            let job = id(attempt);
+            self.insert_job(&job, make(attempt)).await?;
+            let done = self.wait_job(&job, poll, &mut |_| {}).await?;
+            match job_failure(&done) {
+                Some(Failure::Transient { .. }) if attempt < 3 => attempt += 1,
+                failure => return failure.map_or(Ok(done), Err),
+            }
+        }
     }
 
     async fn list_jobs(&self, project: &str, filter: &JobFilter) -> Result<Vec<Value>, Failure> {

@@ -236,7 +236,7 @@ mod tests {
             let faults = Faults::default();
             let rule = Rule { kind: Some(Kind::Any), probability: Some(0.1), seed, ..Rule::default() };
             faults.set(vec![rule]).unwrap();
-            let name = |n: u32| if n % 2 == 0 { "bigquery.jobs.insert" } else { "bigquery.tables.get" };
+            let name = |n: u32| if n.is_multiple_of(2) { "bigquery.jobs.insert" } else { "bigquery.tables.get" };
             (0..2000).map(|n| faults.strike(&asked(name(n))).map(|s| s.label)).collect()
         };
         let first = run(7);
