@@ -24,16 +24,13 @@ pub fn fingerprint64(s: &[u8]) -> u64 {
 
 #[inline(always)]
 fn fetch64(s: &[u8], at: usize) -> u64 {
-    let mut bytes = [0; 8];
-    bytes.copy_from_slice(&s[at..at + 8]);
-    u64::from_le_bytes(bytes)
+    // The caller has looked at the length.
+    s[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 #[inline(always)]
 fn fetch32(s: &[u8], at: usize) -> u64 {
-    let mut bytes = [0; 4];
-    bytes.copy_from_slice(&s[at..at + 4]);
-    u64::from(u32::from_le_bytes(bytes))
+    s[at..].first_chunk().map_or(0, |bytes| u64::from(u32::from_le_bytes(*bytes)))
 }
 
 #[inline(always)]
@@ -99,7 +96,7 @@ fn hash_33_to_64(s: &[u8]) -> u64 {
 }
 
 #[inline(always)]
-fn weak_hash_32(s: &[u8], at: usize, a: u64, b: u64) -> (u64, u64) {
+fn weak_hash_32(s: &[u8; 64], at: usize, a: u64, b: u64) -> (u64, u64) {
     let (w, x, y, z) = (fetch64(s, at), fetch64(s, at + 8), fetch64(s, at + 16), fetch64(s, at + 24));
     let a = a.wrapping_add(w);
     let b = b.wrapping_add(a).wrapping_add(z).rotate_right(21);
@@ -118,40 +115,39 @@ struct State {
 }
 
 impl State {
-    /// One block of 64 bytes; the last block mixes with `nine` in place of one.
+    /// One block; the last block mixes with `nine` in place of one.
     #[inline(always)]
-    fn mix(&mut self, s: &[u8], at: usize, mul: u64, nine: u64) {
+    fn mix(&mut self, block: &[u8; 64], mul: u64, nine: u64) {
         let Self { x, y, z, v, w } = self;
-        *x = x.wrapping_add(*y).wrapping_add(v.0).wrapping_add(fetch64(s, at + 8)).rotate_right(37).wrapping_mul(mul);
-        *y = y.wrapping_add(v.1).wrapping_add(fetch64(s, at + 48)).rotate_right(42).wrapping_mul(mul);
+        *x = x.wrapping_add(*y).wrapping_add(v.0).wrapping_add(fetch64(block, 8)).rotate_right(37).wrapping_mul(mul);
+        *y = y.wrapping_add(v.1).wrapping_add(fetch64(block, 48)).rotate_right(42).wrapping_mul(mul);
         *x ^= w.1.wrapping_mul(nine);
-        *y = y.wrapping_add(v.0.wrapping_mul(nine)).wrapping_add(fetch64(s, at + 40));
+        *y = y.wrapping_add(v.0.wrapping_mul(nine)).wrapping_add(fetch64(block, 40));
         *z = z.wrapping_add(w.0).rotate_right(33).wrapping_mul(mul);
-        *v = weak_hash_32(s, at, v.1.wrapping_mul(mul), x.wrapping_add(w.0));
-        *w = weak_hash_32(s, at + 32, z.wrapping_add(w.1), y.wrapping_add(fetch64(s, at + 16)));
+        *v = weak_hash_32(block, 0, v.1.wrapping_mul(mul), x.wrapping_add(w.0));
+        *w = weak_hash_32(block, 32, z.wrapping_add(w.1), y.wrapping_add(fetch64(block, 16)));
         std::mem::swap(z, x);
     }
 }
 
 fn hash_long(s: &[u8]) -> u64 {
     const SEED: u64 = 81;
+    // More than 64 bytes: both are there.
+    let (Some(first), Some(last)) = (s.first_chunk::<64>(), s.last_chunk::<64>()) else { return 0 };
     let y = SEED.wrapping_mul(K1).wrapping_add(113);
     let z = shift_mix(y.wrapping_mul(K2).wrapping_add(113)).wrapping_mul(K2);
-    let x = SEED.wrapping_mul(K2).wrapping_add(fetch64(s, 0));
+    let x = SEED.wrapping_mul(K2).wrapping_add(fetch64(first, 0));
     let mut state = State { x, y, z, v: (0, 0), w: (0, 0) };
-    let end = (s.len() - 1) / 64 * 64;
-    let mut at = 0;
-    while at != end {
-        state.mix(s, at, K1, 1);
-        at += 64;
+    for block in s[..s.len() - 1].as_chunks::<64>().0 {
+        state.mix(block, K1, 1);
     }
     let rest = (s.len() - 1) & 63;
     let mul = K1.wrapping_add((state.z & 0xff) << 1);
     state.w.0 = state.w.0.wrapping_add(rest as u64);
     state.v.0 = state.v.0.wrapping_add(state.w.0);
     state.w.0 = state.w.0.wrapping_add(state.v.0);
-    // The last 64 bytes, overlapping what was mixed before.
-    state.mix(s, end + rest - 63, mul, 9);
+    // The last 64 bytes overlap what was mixed before.
+    state.mix(last, mul, 9);
     let State { x, y, z, v, w } = state;
     let u = hash_16(v.0, w.0, mul).wrapping_add(shift_mix(y).wrapping_mul(K0)).wrapping_add(z);
     hash_16(u, hash_16(v.1, w.1, mul).wrapping_add(x), mul)

@@ -14,6 +14,10 @@ use super::row_json::RowJson;
 /// Rows are divided by the lowest byte of their hash, to tell where two tables differ.
 pub const BUCKETS: usize = 256;
 
+/// Rows are written until there is so much of their text, and hashed then: reading what was written only just now stalls,
+/// and hashes of neighbours are computed side by side.
+const TEXT_BYTES: usize = 8 << 10;
+
 /// Count, exclusive or and sum of some rows' hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Hashes {
@@ -67,11 +71,21 @@ impl TableFingerprint {
     /// When a column's Arrow type has no counterpart in BigQuery.
     pub fn add(&mut self, batch: &RecordBatch) -> Result<(), CodecError> {
         let rows = RowJson::new(batch)?;
-        let mut text = Vec::with_capacity(1024);
-        for row in 0..batch.num_rows() {
-            text.clear();
-            rows.write(row, &mut text);
-            self.add_hash(farm_fingerprint(&text));
+        let (mut texts, mut ends) = (vec![0; 2 * TEXT_BYTES], Vec::new());
+        let mut row = 0;
+        while row < batch.num_rows() {
+            let mut end = 0;
+            ends.clear();
+            while row < batch.num_rows() && end < TEXT_BYTES {
+                end = rows.put(row, &mut texts, end);
+                ends.push(end);
+                row += 1;
+            }
+            let mut start = 0;
+            for end in &ends {
+                self.add_hash(farm_fingerprint(&texts[start..*end]));
+                start = *end;
+            }
         }
         Ok(())
     }

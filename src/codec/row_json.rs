@@ -1,9 +1,10 @@
 //! `TO_JSON_STRING` of BigQuery, byte for byte, over Arrow columns.
 //!
-//! A batch is prepared once; then each row is appended to a buffer that the caller reuses. Columns that are not in the
+//! A batch is prepared once; then its rows are written into a buffer that the caller reuses. Columns that are not in the
 //! Arrow mapping (other integer widths, views, dictionaries) are cast first. The rules and their source:
 //! https://github.com/google/googlesql/blob/master/docs/json_functions.md#json_encodings.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch, StringArray};
@@ -17,11 +18,18 @@ use arrow::datatypes::{
 use super::arrow_schema::TYPE_KEY;
 use super::error::CodecError;
 use super::value;
+use super::value::put::{PIECE, push_put, put, put_appended, put_bytes, put_clock, put_int, put_part};
 use crate::model::schema::FieldType;
 
 /// The rows of a batch, ready to be written as JSON objects.
 pub struct RowJson {
-    columns: Vec<(Vec<u8>, ValueJson)>,
+    columns: Vec<Member>,
+}
+
+/// A column with the name before it.
+struct Member {
+    key: Key,
+    value: ValueJson,
 }
 
 /// One column, ready to be written value by value.
@@ -30,22 +38,23 @@ pub struct ValueJson {
     values: Values,
 }
 
+#[repr(u8)] // the tag alone leads to the arm: every value of every row passes there
 enum Values {
     Null,
     Bool(BooleanArray),
     Int(ScalarBuffer<i64>),
     Float(ScalarBuffer<f64>),
-    Text(StringArray),
+    Text(Texts),
     Json(StringArray),
     Interval(StringArray),
     Bytes(BinaryArray),
     Decimal(ScalarBuffer<i128>, u32),
     BigDecimal(ScalarBuffer<i256>, u32),
-    Date(ScalarBuffer<i32>),
+    Date(ScalarBuffer<i32>, LastDay),
     Time(ScalarBuffer<i64>),
-    DateTime(ScalarBuffer<i64>),
-    Timestamp(ScalarBuffer<i64>),
-    Struct(Vec<(Vec<u8>, ValueJson)>),
+    DateTime(ScalarBuffer<i64>, LastDay),
+    Timestamp(ScalarBuffer<i64>, LastDay),
+    Struct(Vec<Member>),
     List(OffsetBuffer<i32>, Box<ValueJson>),
 }
 
@@ -61,7 +70,13 @@ impl RowJson {
 
     /// Appends a row as `TO_JSON_STRING` of it.
     pub fn write(&self, row: usize, out: &mut Vec<u8>) {
-        write_members(&self.columns, row, out);
+        push_put(out, |out, at| self.put(row, out, at));
+    }
+
+    /// Writes a row from `at` on, over what is there, and answers where it ends; the buffer may reach beyond. Many rows
+    /// are written faster like this.
+    pub fn put(&self, row: usize, out: &mut Vec<u8>, at: usize) -> usize {
+        put_members(&self.columns, row, out, at)
     }
 }
 
@@ -77,41 +92,73 @@ impl ValueJson {
 
     /// Appends a value as `TO_JSON_STRING` of it; NULL is `null`.
     pub fn write(&self, row: usize, out: &mut Vec<u8>) {
-        if self.nulls.as_ref().is_some_and(|n| n.is_null(row)) {
-            out.extend_from_slice(b"null");
-            return;
+        push_put(out, |out, at| self.put(row, out, at));
+    }
+
+    fn put(&self, row: usize, out: &mut Vec<u8>, mut at: usize) -> usize {
+        if self.is_null(row) {
+            return put(b"null", 4, out, at);
         }
+        if self.quoted() {
+            at = put(b"\"", 1, out, at);
+        }
+        self.put_value(row, out, at)
+    }
+
+    #[inline(always)]
+    fn is_null(&self, row: usize) -> bool {
+        self.nulls.as_ref().is_some_and(|n| n.is_null(row))
+    }
+
+    /// Whether all values begin with a quotation mark, which [`ValueJson::put_value`] leaves to its caller.
+    fn quoted(&self) -> bool {
+        use Values as V;
+        matches!(self.values, V::Text(_) | V::Date(..) | V::Time(_) | V::DateTime(..) | V::Timestamp(..))
+    }
+
+    /// Writes a value that is not NULL.
+    fn put_value(&self, row: usize, out: &mut Vec<u8>, at: usize) -> usize {
         match &self.values {
-            Values::Null => out.extend_from_slice(b"null"),
-            Values::Bool(values) => out.extend_from_slice(if values.value(row) { b"true" } else { b"false" }),
-            Values::Int(values) => write_int(values[row], out),
-            Values::Float(values) => write_float(values[row], out),
-            Values::Text(values) => value::write_json_string(values.value(row), out),
-            Values::Json(values) => value::compact_json(values.value(row), out),
-            Values::Interval(values) => quoted(out, |out| match value::Interval::parse(values.value(row)) {
-                Ok(interval) => interval.write_iso(out),
-                Err(_) => out.extend_from_slice(values.value(row).as_bytes()),
-            }),
-            Values::Bytes(values) => quoted(out, |out| write_base64(values.value(row), out)),
-            Values::Decimal(values, scale) => write_decimal(values[row], *scale, out),
-            Values::BigDecimal(values, scale) => write_big_decimal(values[row], *scale, out),
-            Values::Date(values) => quoted(out, |out| value::write_date(values[row], out)),
-            Values::Time(values) => quoted(out, |out| value::write_time(values[row], true, out)),
-            Values::DateTime(values) => quoted(out, |out| value::write_datetime(values[row], b'T', true, out)),
-            Values::Timestamp(values) => quoted(out, |out| {
-                value::write_datetime(values[row], b'T', true, out);
-                out.push(b'Z');
-            }),
-            Values::Struct(members) => write_members(members, row, out),
+            Values::Null => put(b"null", 4, out, at),
+            Values::Bool(values) if values.value(row) => put(b"true", 4, out, at),
+            Values::Bool(_) => put(b"false", 5, out, at),
+            Values::Int(values) => put_number(values[row], out, at),
+            Values::Float(values) => put_appended(|out| write_float(values[row], out), out, at),
+            Values::Text(texts) => texts.put(row, out, at),
+            Values::Json(values) => put_appended(|out| value::compact_json(values.value(row), out), out, at),
+            Values::Interval(values) => put_appended(|out| write_interval(values.value(row), out), out, at),
+            Values::Bytes(values) => put_appended(|out| write_base64(values.value(row), out), out, at),
+            Values::Decimal(values, scale) => put_decimal(values[row], *scale, out, at),
+            Values::BigDecimal(values, scale) => {
+                put_appended(|out| write_big_decimal(values[row], *scale, out), out, at)
+            }
+            Values::Date(values, last) => {
+                let at = last.put(values[row], out, at);
+                put(b"\"", 1, out, at)
+            }
+            Values::Time(values) => {
+                let at = put_clock(values[row].rem_euclid(value::MICROS_PER_DAY) as u64, true, out, at);
+                put(b"\"", 1, out, at)
+            }
+            Values::DateTime(values, last) => {
+                let at = last.put_with_time(values[row], out, at);
+                put(b"\"", 1, out, at)
+            }
+            Values::Timestamp(values, last) => {
+                let at = last.put_with_time(values[row], out, at);
+                put(b"Z\"", 2, out, at)
+            }
+            Values::Struct(members) => put_members(members, row, out, at),
             Values::List(offsets, item) => {
-                out.push(b'[');
-                for at in offsets[row]..offsets[row + 1] {
-                    if at > offsets[row] {
-                        out.push(b',');
+                let mut at = put(b"[", 1, out, at);
+                let (start, end) = (offsets[row] as usize, offsets[row + 1] as usize);
+                for element in start..end {
+                    if element > start {
+                        at = put(b",", 1, out, at);
                     }
-                    item.write(at as usize, out);
+                    at = item.put(element, out, at);
                 }
-                out.push(b']');
+                put(b"]", 1, out, at)
             }
         }
     }
@@ -120,27 +167,125 @@ impl ValueJson {
 /// The greatest integer up to which every one is a FLOAT64: beyond it JSON numbers are quoted.
 const EXACT: u64 = 1 << 53;
 
-fn write_members(members: &[(Vec<u8>, ValueJson)], row: usize, out: &mut Vec<u8>) {
+fn put_members(members: &[Member], row: usize, out: &mut Vec<u8>, mut at: usize) -> usize {
     if members.is_empty() {
-        out.push(b'{');
+        return put(b"{}", 2, out, at);
     }
-    for (key, value) in members {
-        out.extend_from_slice(key);
-        value.write(row, out);
+    for Member { key, value } in members {
+        at = if value.is_null(row) {
+            let at = key.put(key.bare, out, at);
+            put(b"null", 4, out, at)
+        } else {
+            let at = key.put(key.length, out, at);
+            value.put_value(row, out, at)
+        };
     }
-    out.push(b'}');
+    put(b"}", 1, out, at)
 }
 
-/// Names with the punctuation before them: `{"a":`, `,"b":`.
-fn members(fields: &arrow::datatypes::Fields, arrays: &[ArrayRef]) -> Result<Vec<(Vec<u8>, ValueJson)>, CodecError> {
+fn members(fields: &arrow::datatypes::Fields, arrays: &[ArrayRef]) -> Result<Vec<Member>, CodecError> {
     let mut members = Vec::with_capacity(fields.len());
     for (field, array) in fields.iter().zip(arrays) {
-        let mut key = vec![if members.is_empty() { b'{' } else { b',' }];
-        value::write_json_string(field.name(), &mut key);
-        key.push(b':');
-        members.push((key, ValueJson::new(field, array)?));
+        let value = ValueJson::new(field, array)?;
+        let key = Key::new(field.name(), members.is_empty(), value.quoted());
+        members.push(Member { key, value });
     }
     Ok(members)
+}
+
+/// A name with the punctuation before it: `{"a":`, `,"b":`, and the quotation mark with which all of its values begin.
+struct Key {
+    /// The text, where it is short.
+    piece: [u8; PIECE],
+    text: Vec<u8>,
+    length: usize,
+    /// The length without the quotation mark of the value.
+    bare: usize,
+}
+
+impl Key {
+    fn new(name: &str, first: bool, quoted: bool) -> Self {
+        let mut text = vec![if first { b'{' } else { b',' }];
+        value::write_json_string(name, &mut text);
+        text.push(b':');
+        let bare = text.len();
+        if quoted {
+            text.push(b'"');
+        }
+        let mut piece = [0; PIECE];
+        piece.iter_mut().zip(&text).for_each(|(to, byte)| *to = *byte);
+        Self { piece, length: text.len(), text, bare }
+    }
+
+    #[inline(always)]
+    fn put(&self, length: usize, out: &mut Vec<u8>, at: usize) -> usize {
+        if length <= PIECE { put(&self.piece, length, out, at) } else { put_bytes(&self.text[..length], out, at) }
+    }
+}
+
+/// A column of texts.
+struct Texts {
+    texts: StringArray,
+    /// No text of the column has anything to escape.
+    plain: bool,
+}
+
+impl Texts {
+    fn new(texts: StringArray) -> Self {
+        let offsets = texts.value_offsets();
+        let used = offsets.first().zip(offsets.last()).map_or(0..0, |(start, end)| *start as usize..*end as usize);
+        let plain = value::nothing_to_escape(&texts.value_data()[used]);
+        Self { texts, plain }
+    }
+
+    #[inline]
+    fn put(&self, row: usize, out: &mut Vec<u8>, at: usize) -> usize {
+        let offsets = self.texts.value_offsets();
+        let (start, end) = (offsets[row] as usize, offsets[row + 1] as usize);
+        let data = self.texts.value_data();
+        let at = if self.plain || value::nothing_to_escape(&data[start..end]) {
+            put_part(data, start, end, out, at)
+        } else {
+            put_appended(|out| value::escape_json(self.texts.value(row), out), out, at)
+        };
+        put(b"\"", 1, out, at)
+    }
+}
+
+/// The text of the day that was written last: neighbours often share their day.
+struct LastDay(Cell<(i32, [u8; DAY_BYTES])>);
+
+/// As long as `2024-02-29`.
+const DAY_BYTES: usize = 10;
+
+impl LastDay {
+    fn new() -> Self {
+        Self(Cell::new((0, *b"1970-01-01")))
+    }
+
+    #[inline(always)]
+    fn put(&self, day: i32, out: &mut Vec<u8>, at: usize) -> usize {
+        let (last, text) = self.0.get();
+        if day == last { put(&text, DAY_BYTES, out, at) } else { self.put_other(day, out, at) }
+    }
+
+    #[cold]
+    fn put_other(&self, day: i32, out: &mut Vec<u8>, at: usize) -> usize {
+        let mut text = Vec::with_capacity(DAY_BYTES);
+        value::write_date(day, &mut text);
+        // Years beyond 9999 have more digits: they are written anew each time.
+        if let Ok(text) = text.as_slice().try_into() {
+            self.0.set((day, text));
+        }
+        put_bytes(&text, out, at)
+    }
+
+    #[inline(always)]
+    fn put_with_time(&self, micros: i64, out: &mut Vec<u8>, at: usize) -> usize {
+        let at = self.put(micros.div_euclid(value::MICROS_PER_DAY) as i32, out, at);
+        let at = put(b"T", 1, out, at);
+        put_clock(micros.rem_euclid(value::MICROS_PER_DAY) as u64, true, out, at)
+    }
 }
 
 fn values(field: &ArrowField, kind: Option<FieldType>, array: &ArrayRef) -> Result<Values, CodecError> {
@@ -162,7 +307,7 @@ fn values(field: &ArrowField, kind: Option<FieldType>, array: &ArrayRef) -> Resu
             match kind {
                 Some(FieldType::Json) => Values::Json(texts),
                 Some(FieldType::Interval) => Values::Interval(texts),
-                _ => Values::Text(texts),
+                _ => Values::Text(Texts::new(texts)),
             }
         }
         DataType::LargeUtf8 | DataType::Utf8View => again(DataType::Utf8)?,
@@ -177,7 +322,7 @@ fn values(field: &ArrowField, kind: Option<FieldType>, array: &ArrayRef) -> Resu
         DataType::Decimal32(_, scale) | DataType::Decimal64(_, scale) if *scale >= 0 => {
             again(DataType::Decimal128(38, *scale))?
         }
-        DataType::Date32 => Values::Date(array.as_primitive::<Date32Type>().values().clone()),
+        DataType::Date32 => Values::Date(array.as_primitive::<Date32Type>().values().clone(), LastDay::new()),
         DataType::Date64 => again(DataType::Date32)?,
         DataType::Time64(TimeUnit::Microsecond) => {
             Values::Time(array.as_primitive::<Time64MicrosecondType>().values().clone())
@@ -185,7 +330,10 @@ fn values(field: &ArrowField, kind: Option<FieldType>, array: &ArrayRef) -> Resu
         DataType::Time32(_) | DataType::Time64(_) => again(DataType::Time64(TimeUnit::Microsecond))?,
         DataType::Timestamp(TimeUnit::Microsecond, zone) => {
             let micros = array.as_primitive::<TimestampMicrosecondType>().values().clone();
-            if zone.is_some() { Values::Timestamp(micros) } else { Values::DateTime(micros) }
+            match zone {
+                Some(_) => Values::Timestamp(micros, LastDay::new()),
+                None => Values::DateTime(micros, LastDay::new()),
+            }
         }
         DataType::Timestamp(_, zone) => again(DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))?,
         DataType::Struct(fields) => Values::Struct(members(fields, array.as_struct().columns())?),
@@ -218,8 +366,19 @@ fn quoted_unless(bare: bool, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)
     if bare { write(out) } else { quoted(out, write) }
 }
 
-fn write_int(number: i64, out: &mut Vec<u8>) {
-    quoted_unless(number.unsigned_abs() <= EXACT, out, |out| value::push_int(number, out));
+#[inline(always)]
+fn put_quoted(out: &mut Vec<u8>, at: usize, write: impl FnOnce(&mut Vec<u8>, usize) -> usize) -> usize {
+    let at = put(b"\"", 1, out, at);
+    let at = write(out, at);
+    put(b"\"", 1, out, at)
+}
+
+#[inline(always)]
+fn put_number(number: i64, out: &mut Vec<u8>, at: usize) -> usize {
+    if number.unsigned_abs() <= EXACT {
+        return put_int(number, out, at);
+    }
+    put_quoted(out, at, |out, at| put_int(number, out, at))
 }
 
 fn write_float(number: f64, out: &mut Vec<u8>) {
@@ -235,13 +394,27 @@ fn write_float(number: f64, out: &mut Vec<u8>) {
     }
 }
 
-fn write_decimal(number: i128, scale: u32, out: &mut Vec<u8>) {
+fn write_interval(text: &str, out: &mut Vec<u8>) {
+    quoted(out, |out| match value::Interval::parse(text) {
+        Ok(interval) => interval.write_iso(out),
+        Err(_) => out.extend_from_slice(text.as_bytes()),
+    });
+}
+
+#[inline(always)]
+fn put_decimal(number: i128, scale: u32, out: &mut Vec<u8>, at: usize) -> usize {
     // Most values fit 64 bits, where division is many times faster.
     if let (Ok(small), value::NUMERIC_SCALE) = (i64::try_from(number), scale) {
         const ONE: i64 = 10_i64.pow(value::NUMERIC_SCALE);
-        quoted_unless(small % ONE == 0, out, |out| value::write_numeric(number, out));
-        return;
+        if small % ONE == 0 {
+            return value::put_numeric(number, out, at);
+        }
+        return put_quoted(out, at, |out, at| value::put_numeric(number, out, at));
     }
+    put_appended(|out| write_wide_decimal(number, scale, out), out, at)
+}
+
+fn write_wide_decimal(number: i128, scale: u32, out: &mut Vec<u8>) {
     let one = 10_i128.checked_pow(scale);
     let integral = one.is_some_and(|one| number % one == 0 && (number / one).unsigned_abs() <= u128::from(EXACT));
     quoted_unless(integral, out, |out| {
@@ -262,11 +435,13 @@ fn write_big_decimal(number: i256, scale: u32, out: &mut Vec<u8>) {
 fn write_base64(bytes: &[u8], out: &mut Vec<u8>) {
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
+    out.push(b'"');
     let start = out.len();
     out.resize(start + bytes.len().div_ceil(3) * 4, 0);
     // The buffer has the exact size: nothing can fail and nothing is cut.
     let written = STANDARD.encode_slice(bytes, &mut out[start..]).unwrap_or(0);
     out.truncate(start + written);
+    out.push(b'"');
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ mod parts;
 mod read;
 mod write;
 
-pub use parts::{Footer, Parts};
+pub use parts::{Footer, Parts, Statistics};
 pub use read::{Inference, ReadOptions, Reader, infer_schema, row_count};
 pub use write::{Compression, Writer, WriterOptions};
 

@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::ops::Range;
+use std::sync::Arc;
 
+use arrow::array::ArrayRef;
+use arrow::datatypes::DataType;
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
+use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::basic::Type as PhysicalType;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
@@ -14,7 +18,8 @@ use parquet::file::reader::{ChunkReader, Length};
 use super::broken;
 use super::read::{guarded, options};
 use crate::codec::CodecError;
-use crate::model::schema::Schema;
+use crate::codec::arrow_schema::arrow_field;
+use crate::model::schema::{Field, Schema};
 
 /// A file ends with the footer's length and a magic number.
 pub const TAIL_BYTES: u64 = 8;
@@ -32,6 +37,14 @@ pub struct Parts {
 #[derive(Debug, Clone)]
 pub struct Footer {
     metadata: ArrowReaderMetadata,
+}
+
+/// A column's figures, one for each row group; null where one is not told.
+#[derive(Debug, Clone)]
+pub struct Statistics {
+    pub least: ArrayRef,
+    pub greatest: ArrayRef,
+    pub nulls: ArrayRef,
 }
 
 impl Parts {
@@ -114,6 +127,27 @@ impl Footer {
     pub fn row_groups(&self) -> Result<Vec<u64>, CodecError> {
         let groups = self.metadata.metadata().row_groups().iter();
         groups.map(|g| u64::try_from(g.num_rows()).map_err(|_| broken("a count of rows is negative"))).collect()
+    }
+
+    /// The least and greatest value and the count of nulls of a column in every row group, where the footer tells them and
+    /// the file holds the column in the table's own type. Text is left out: writers cut it, and have ordered it differently;
+    /// so is FLOAT64, for NaN.
+    pub fn statistics(&self, field: &Field) -> Option<Statistics> {
+        let target = arrow_field(field).data_type().clone();
+        let schema = self.metadata.schema();
+        let known =
+            matches!(target, DataType::Int64 | DataType::Date32 | DataType::Timestamp(..) | DataType::Decimal128(..));
+        if !known || *schema.field_with_name(&field.name).ok()?.data_type() != target {
+            return None;
+        }
+        let groups = || self.metadata.metadata().row_groups().iter();
+        let converter = StatisticsConverter::try_new(&field.name, schema, self.metadata.parquet_schema()).ok()?;
+        let converter = converter.with_missing_null_counts_as_zero(false);
+        Some(Statistics {
+            least: converter.row_group_mins(groups()).ok()?,
+            greatest: converter.row_group_maxes(groups()).ok()?,
+            nulls: Arc::new(converter.row_group_null_counts(groups()).ok()?),
+        })
     }
 
     /// Where the columns of `table` lie in a row group; neighbours are one range.

@@ -3,6 +3,7 @@
 //! The spellings are those of https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types and of loads from
 //! CSV and JSON. Years 1 to 9999, microseconds.
 
+use super::put::{push_put, put_clock};
 use super::{InvalidValue, PAIRS};
 
 /// Days of 0001-01-01 and 9999-12-31 since 1970-01-01.
@@ -140,26 +141,8 @@ pub fn write_date(days: i32, out: &mut Vec<u8>) {
 ///
 /// `grouped` writes three or six digits (TO_JSON_STRING); otherwise trailing zeros are left out.
 pub fn write_time(micros: i64, grouped: bool, out: &mut Vec<u8>) {
-    let micros = micros.rem_euclid(MICROS_PER_DAY);
-    let seconds = (micros / MICROS_PER_SECOND) as u32;
-    let fraction = (micros % MICROS_PER_SECOND) as u32;
-    let ([a, b], [c, d]) = (pair(seconds / 3600), pair(seconds / 60 % 60));
-    let [e, f] = pair(seconds % 60);
-    out.extend_from_slice(&[a, b, b':', c, d, b':', e, f]);
-    if fraction != 0 {
-        let ([a, b], [c, d]) = (pair(fraction / 10_000), pair(fraction / 100 % 100));
-        let [e, f] = pair(fraction % 100);
-        out.extend_from_slice(&[b'.', a, b, c, d, e, f]);
-        if grouped {
-            if fraction.is_multiple_of(1000) {
-                out.truncate(out.len() - 3);
-            }
-        } else {
-            while out.last() == Some(&b'0') {
-                out.pop();
-            }
-        }
-    }
+    let micros = micros.rem_euclid(MICROS_PER_DAY) as u64;
+    push_put(out, |out, at| put_clock(micros, grouped, out, at));
 }
 
 /// Writes a DATETIME with `separator` (`T` or a blank) between date and time.
@@ -173,10 +156,6 @@ pub fn write_datetime(micros: i64, separator: u8, grouped: bool, out: &mut Vec<u
 pub fn write_timestamp(micros: i64, out: &mut Vec<u8>) {
     write_datetime(micros, b' ', false, out);
     out.extend_from_slice(b" UTC");
-}
-
-fn pair(number: u32) -> [u8; 2] {
-    PAIRS[number as usize]
 }
 
 /// `±[H]H`, `±[H]H:MM`, `±HHMM`, also after `UTC` or `GMT`.

@@ -3,6 +3,7 @@
 use arrow::datatypes::i256;
 
 use super::InvalidValue;
+use super::put::{push_put, put, put_appended, put_digits, put_nano_fraction};
 
 /// Digits after the point of a NUMERIC.
 pub const NUMERIC_SCALE: u32 = 9;
@@ -101,31 +102,27 @@ pub fn parse_decimal(text: &str, scale: u32, rounding: Rounding, kind: &'static 
 
 /// Writes a NUMERIC without needless zeros and without an exponent: `-1.5`, `0`.
 pub fn write_numeric(value: i128, out: &mut Vec<u8>) {
+    push_put(out, |out, at| put_numeric(value, out, at));
+}
+
+/// As [`write_numeric`], into a buffer that reaches beyond.
+#[inline]
+pub(crate) fn put_numeric(value: i128, out: &mut Vec<u8>, mut at: usize) -> usize {
     const ONE: u128 = 10_u128.pow(NUMERIC_SCALE);
     let magnitude = value.unsigned_abs();
     if value < 0 {
-        out.push(b'-');
+        at = put(b"-", 1, out, at);
     }
     // Most values fit 64 bits, where division is many times faster.
-    let fraction = match u64::try_from(magnitude) {
+    match u64::try_from(magnitude) {
         Ok(small) => {
-            super::push_digits(small / ONE as u64, out);
-            (small % ONE as u64) as u32
+            let at = put_digits(small / ONE as u64, out, at);
+            put_nano_fraction((small % ONE as u64) as u32, out, at)
         }
         Err(_) => {
-            super::push_display(out, magnitude / ONE);
-            (magnitude % ONE) as u32
+            let at = put_appended(|out| super::push_display(out, magnitude / ONE), out, at);
+            put_nano_fraction((magnitude % ONE) as u32, out, at)
         }
-    };
-    if fraction != 0 {
-        let mut digits = *b".000000000";
-        let pairs = [fraction / 10_000_000, fraction / 100_000, fraction / 1_000, fraction / 10];
-        for (at, pair) in pairs.into_iter().enumerate() {
-            digits[1 + 2 * at..3 + 2 * at].copy_from_slice(&super::PAIRS[(pair % 100) as usize]);
-        }
-        digits[9] = b'0' + (fraction % 10) as u8;
-        out.extend_from_slice(&digits);
-        trim_zeros(out);
     }
 }
 

@@ -9,21 +9,24 @@ use super::InvalidValue;
 /// Escaped are `"`, `\`, the control characters below 0x20 (the five short forms, otherwise lowercase `\u00xx`), U+2028
 /// and U+2029; nothing else.
 pub fn write_json_string(text: &str, out: &mut Vec<u8>) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     out.push(b'"');
+    if nothing_to_escape(text.as_bytes()) {
+        out.extend_from_slice(text.as_bytes());
+    } else {
+        escape_json(text, out);
+    }
+    out.push(b'"');
+}
+
+/// As [`write_json_string`], without the quotation marks around it.
+pub(crate) fn escape_json(text: &str, out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
     let bytes = text.as_bytes();
     let mut copied = 0;
     let mut at = 0;
     while at < bytes.len() {
-        if let Some(eight) = bytes.get(at..at + 8)
-            && nothing_to_escape(eight)
-        {
-            at += 8;
-            continue;
-        }
         let byte = bytes[at];
-        // Only 0xe2 starts U+2028 and U+2029 (e2 80 a8, e2 80 a9).
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' && byte != 0xe2 {
+        if !may_need_escape(byte) {
             at += 1;
             continue;
         }
@@ -54,20 +57,25 @@ pub fn write_json_string(text: &str, out: &mut Vec<u8>) {
         copied = at;
     }
     out.extend_from_slice(&bytes[copied..]);
-    out.push(b'"');
 }
 
-/// Looks at eight bytes at once; may say no where there is nothing, never yes where there is something.
-// https://graphics.stanford.edu/~seander/bithacks.html#ZeroInWord
-fn nothing_to_escape(eight: &[u8]) -> bool {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGH: u64 = ONES << 7;
-    let mut bytes = [0; 8];
-    bytes.copy_from_slice(eight);
-    let word = u64::from_le_bytes(bytes);
-    let below = |word: u64, bound: u64| word.wrapping_sub(ONES * bound) & !word;
-    let equal = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
-    (below(word, 0x20) | equal(b'"') | equal(b'\\') | equal(0xe2)) & HIGH == 0
+/// Whether [`write_json_string`] would copy these bytes as they are. May say no where it would, never yes where not.
+pub(crate) fn nothing_to_escape(bytes: &[u8]) -> bool {
+    fn by_pieces<const N: usize>(bytes: &[u8]) -> Option<bool> {
+        // Pieces of one size are looked at with vector instructions; the last one overlaps.
+        let plain = |piece: &[u8; N]| !piece.iter().fold(false, |found, byte| found | may_need_escape(*byte));
+        let last = bytes.last_chunk::<N>()?;
+        Some(bytes.as_chunks::<N>().0.iter().all(plain) && plain(last))
+    }
+    by_pieces::<16>(bytes)
+        .or_else(|| by_pieces::<8>(bytes))
+        .unwrap_or_else(|| !bytes.iter().any(|byte| may_need_escape(*byte)))
+}
+
+/// Only 0xe2 starts U+2028 and U+2029 (e2 80 a8, e2 80 a9).
+#[inline(always)]
+fn may_need_escape(byte: u8) -> bool {
+    (byte < 0x20) | (byte == b'"') | (byte == b'\\') | (byte == 0xe2)
 }
 
 /// Copies JSON text without the white space between its tokens. Does not check it.

@@ -8,6 +8,7 @@ mod decimal;
 mod float;
 mod interval;
 mod json;
+pub(crate) mod put;
 mod range;
 
 pub use civil::{
@@ -15,6 +16,7 @@ pub use civil::{
     parse_datetime, parse_time, parse_timestamp, parse_timestamp_zoned, write_date, write_datetime, write_time,
     write_timestamp,
 };
+pub(crate) use decimal::put_numeric;
 pub use decimal::{
     BIGNUMERIC_SCALE, NUMERIC_MAX, NUMERIC_SCALE, Rounding, decimal_from_be_bytes, decimal_to_be_bytes,
     fits_parameters, parse_bignumeric, parse_decimal, parse_numeric, rescale, write_bignumeric, write_decimal,
@@ -23,6 +25,7 @@ pub use decimal::{
 pub use float::{parse_float64, write_float64};
 pub use interval::Interval;
 pub use json::{compact_json, normalise_json, pretty_json, write_json_string};
+pub(crate) use json::{escape_json, nothing_to_escape};
 pub use range::{parse_range, write_range};
 
 /// A text that is no value of its type.
@@ -107,30 +110,7 @@ pub(crate) const PAIRS: [[u8; 2]; 100] = {
 
 /// Writes an integer in decimal.
 pub(crate) fn push_int(number: i64, out: &mut Vec<u8>) {
-    if number < 0 {
-        out.push(b'-');
-    }
-    push_digits(number.unsigned_abs(), out);
-}
-
-/// Writes an integer in decimal, two digits at a time: every row of every table passes here.
-pub(crate) fn push_digits(number: u64, out: &mut Vec<u8>) {
-    let mut digits = [0_u8; 20];
-    let mut at = digits.len();
-    let mut rest = number;
-    while rest >= 100 {
-        at -= 2;
-        digits[at..at + 2].copy_from_slice(&PAIRS[(rest % 100) as usize]);
-        rest /= 100;
-    }
-    if rest >= 10 {
-        at -= 2;
-        digits[at..at + 2].copy_from_slice(&PAIRS[rest as usize]);
-    } else {
-        at -= 1;
-        digits[at] = b'0' + rest as u8;
-    }
-    out.extend_from_slice(&digits[at..]);
+    put::push_put(out, |out, at| put::put_int(number, out, at));
 }
 
 /// The text that a `write_*` function makes, as a `String`.
@@ -154,13 +134,6 @@ mod tests {
         assert_eq!(parse_int64("9223372036854775808").unwrap_err().reason, "out of range");
         for text in ["", "-", "1.0", "1e3", "0x", "0x-1", "abc", "１"] {
             assert!(parse_int64(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn integers_are_written_as_rust_writes_them() {
-        for number in [0, 1, -1, 9, 10, 99, 100, 101, 999, -1000, 12_345, 123_456, i64::MAX, i64::MIN] {
-            assert_eq!(to_text(|out| push_int(number, out)), number.to_string());
         }
     }
 
