@@ -197,6 +197,8 @@ fn the_pause_is_short() {
             "bigquery.jobs.get",
             "bigquery.jobs.query",
             "bigquery.jobs.getQueryResults",
+            // Whether somebody resumed ingestion during the cut.
+            "cloudscheduler.projects.locations.jobs.get",
         ];
         // The journal and the lease's renewal are written all along.
         let own = request["path"].as_str().unwrap_or_default().contains("/o") && name.starts_with("storage.objects");

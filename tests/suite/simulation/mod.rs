@@ -73,7 +73,7 @@ fn history(seed: u64, sabotage: Option<Sabotage>, trace: bool) -> History {
     let local = tokio::task::LocalSet::new();
     let world = local.block_on(&runtime, async {
         let world = World::new(seed, sabotage, trace);
-        let (workers, turns) = world.roll(|rng| (rng.random_range(2..=16u32), rng.random_range(8..=24u32)));
+        let (workers, turns) = world.roll(|rng| (rng.random_range(2..=16u32), rng.random_range(6..=18u32)));
         // As many turns in all, however many workers there are.
         let turns = turns.div_ceil(workers);
         let others: Vec<_> = vec![

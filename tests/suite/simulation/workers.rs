@@ -357,7 +357,8 @@ pub async fn end(world: &Arc<World>) {
             for broken in &listing.broken {
                 world.violation(format!("{} is listed and broken: {}", broken.place, broken.error));
             }
-            for entry in &listing.entries {
+            // The oracle has looked at all of them; the program itself reads some.
+            for entry in listing.entries.iter().take(3) {
                 if let Err(error) = verified(&context, world, entry).await {
                     world.violation(format!("{} cannot be verified: {error}", entry.manifest.name));
                 }
