@@ -49,6 +49,9 @@ fn text(diff: &Diff) -> String {
     let mut out = format!("{} and what is there\n", diff.backup);
     for table in &diff.tables {
         out.push_str(&format!("  {}: {}\n", table.table, summary(table)));
+        for change in &table.columns {
+            out.push_str(&format!("    column {change}\n"));
+        }
         for row in &table.rows {
             out.push_str(&format!("    {}\n", line(row)));
         }
@@ -72,6 +75,13 @@ fn summary(table: &TableDiff) -> String {
     }
     if table.same() {
         return format!("the same {} rows", report::thousands(table.backup_rows));
+    }
+    let rows_differ = !table.differing_buckets.is_empty() || table.backup_rows != table.table_rows;
+    if !rows_differ {
+        return format!(
+            "its columns are others; in those that both have, the same {} rows",
+            report::thousands(table.backup_rows)
+        );
     }
     let least = if table.complete { "" } else { "at least " };
     format!(

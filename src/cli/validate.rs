@@ -56,7 +56,11 @@ pub(super) async fn run(context: &Context, args: Args, output: &Output) -> Resul
         Some(wanted) => Some(context.catalog.find(wanted, None).await?),
         None => None,
     };
-    let validation = validate::run(context, &dataset, entry.as_ref().map(|entry| &entry.manifest)).await?;
+    let manifest = entry.as_ref().map(|entry| &entry.manifest);
+    // A dataset that no source names is what a restore of that backup brought back.
+    let live = context.bigquery_sources().any(|(_, source)| source.dataset == dataset);
+    let at = manifest.filter(|_| !live).map_or_else(|| context.now(), |manifest| manifest.data_of());
+    let validation = validate::run(context, &dataset, manifest, at).await?;
     output.result("validation", &validation, &text(&validation));
     Ok(exit(&validation))
 }

@@ -179,6 +179,16 @@ impl Sheets {
         self.batch(id, &about, json!([request]), Effect::Idempotent).await.map(drop)
     }
 
+    /// Removes a tab with all that is in it.
+    ///
+    /// # Errors
+    /// `Invalid` when there is none of this id; and as mapped by `error.rs`.
+    pub async fn delete_sheet(&self, id: &str, sheet_id: i64) -> Result<(), Failure> {
+        let about = format!("{} tab #{sheet_id}", object(id));
+        let request = json!({"deleteSheet": {"sheetId": sheet_id}});
+        self.batch(id, &about, json!([request]), Effect::Idempotent).await.map(drop)
+    }
+
     /// Creates a spreadsheet with these tabs.
     ///
     /// # Errors

@@ -48,7 +48,10 @@ pub(super) async fn choose(context: &Context, entry: &Entry) -> Result<(Entry, O
 }
 
 /// How many objects are not there as they were written.
-async fn lacking(store: &dyn Store, manifest: &Manifest) -> Result<usize, Failure> {
+///
+/// # Errors
+/// When the place can neither be read nor is gone.
+pub(super) async fn lacking(store: &dyn Store, manifest: &Manifest) -> Result<usize, Failure> {
     let folder = folder(&manifest.tier, &manifest.name, manifest.started_at);
     let mut expected: BTreeMap<&str, &Digests> = manifest.objects().map(|o| (o.key.as_str(), &o.digests)).collect();
     let listed = match store.list(&format!("{folder}/")).await {

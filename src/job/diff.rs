@@ -12,12 +12,13 @@ use super::{Context, JobError};
 use crate::catalog::Entry;
 use crate::codec::CodecError;
 use crate::codec::farm::farm_fingerprint;
+use crate::codec::fingerprint::TableFingerprint;
 use crate::codec::row_json::RowJson;
 use crate::config::TableFormat;
 use crate::google::bigquery::QueryOptions;
 use crate::manifest::{BigQueryRecord, TableRecord};
-use crate::model::schema::{Field, Schema};
-use crate::model::{BackupName, Buckets, DatasetId, Failure, Pattern, TableId, Totals};
+use crate::model::schema::{Field, Mode, Schema};
+use crate::model::{BackupName, Bucket, Buckets, DatasetId, Failure, Pattern, TableId, Totals};
 use crate::plan::diff::{self, Row, RowDifference};
 use crate::plan::proof;
 
@@ -48,8 +49,10 @@ pub struct TableDiff {
     /// Rows in the backup, and in the table.
     pub backup_rows: u64,
     pub table_rows: u64,
-    /// Why there are no rows to show: the table is gone, its columns are others.
+    /// Why there are no rows to show: the table is gone.
     pub message: Option<String>,
+    /// How its columns are others than the backup's; rows are compared in the columns that both have.
+    pub columns: Vec<String>,
     pub differing_buckets: Vec<u8>,
     /// Rows of the backup that the table lacks, rows of the table that the backup lacks; a changed row is both.
     pub removed_rows: u64,
@@ -69,7 +72,10 @@ impl Diff {
 
 impl TableDiff {
     pub fn same(&self) -> bool {
-        self.message.is_none() && self.differing_buckets.is_empty() && self.backup_rows == self.table_rows
+        self.message.is_none()
+            && self.columns.is_empty()
+            && self.differing_buckets.is_empty()
+            && self.backup_rows == self.table_rows
     }
 }
 
@@ -117,6 +123,7 @@ async fn table(
         backup_rows: record.row_count,
         table_rows: 0,
         message: None,
+        columns: vec![],
         differing_buckets: vec![],
         removed_rows: record.row_count,
         added_rows: 0,
@@ -133,17 +140,23 @@ async fn table(
         Err(error) => return Err(error.into()),
     };
     found.table_rows = crate::plan::facts::count(&resource, "numRows");
-    if let Some(message) = other_columns(&schema, &resource["schema"]) {
-        found.removed_rows = 0;
-        found.message = Some(message);
-        return Ok(found);
-    }
+    let common = match Common::of(&schema, &resource["schema"]) {
+        Ok(common) => common,
+        Err(message) => {
+            found.removed_rows = 0;
+            found.message = Some(message);
+            return Ok(found);
+        }
+    };
+    found.columns = common.changes.clone();
+    found.not_compared = not_compared(&common.schema);
     if schema.fields.is_empty() {
         found.removed_rows = 0;
         return Ok(found);
     }
     let filter = crate::plan::partitions::every_row(&resource);
-    let look = Look { context, entry, record, target, location: &source.location, schema: &schema, filter, format };
+    let location = source.location.as_str();
+    let look = Look { context, entry, record, target, location, schema: &schema, common, filter, format };
     let there = look.figures().await?;
     found.table_rows = there.row_count;
     let Some(buckets) = buckets_of(&there) else {
@@ -152,7 +165,7 @@ async fn table(
         found.added_rows = there.row_count.saturating_sub(record.row_count);
         return Ok(found);
     };
-    let stored = match record.proof.as_ref().and_then(buckets_of) {
+    let stored = match record.proof.as_ref().filter(|_| !look.common.part).and_then(buckets_of) {
         Some(stored) => stored,
         None => look.stored_buckets().await?,
     };
@@ -220,27 +233,59 @@ fn not_compared(schema: &Schema) -> Vec<String> {
     left.map(|(_, field)| field.name.clone()).collect()
 }
 
-/// In what the columns differ, as far as it touches their values.
-fn other_columns(saved: &Schema, found: &Value) -> Option<String> {
-    fn shape(fields: &[Field]) -> Vec<String> {
-        let one = |field: &Field| format!("{} {} {:?}", field.name, field.sql_type(), field.mode);
-        fields.iter().flat_map(|field| std::iter::once(one(field)).chain(shape(&field.fields))).collect()
+/// The columns that a backup and a table both have.
+struct Common {
+    /// In the backup's order.
+    schema: Schema,
+    /// How the others differ, and what differs besides values.
+    changes: Vec<String>,
+    /// They are not all columns of both, in the same order.
+    part: bool,
+}
+
+impl Common {
+    fn of(saved: &Schema, found: &Value) -> Result<Self, String> {
+        let found = Schema::from_json(found).map_err(|error| error.to_string())?;
+        let (mut kept, mut changes) = (Vec::new(), Vec::new());
+        for field in &saved.fields {
+            let (name, was) = (&field.name, field.sql_type());
+            match found.fields.iter().find(|other| other.name == *name) {
+                None => changes.push(format!("{name} ({was}) is gone")),
+                Some(other) if !same_values(field, other) => {
+                    changes.push(format!("{name} was {was}, is {}", other.sql_type()));
+                }
+                Some(other) => {
+                    if other.sql_type() != was {
+                        changes.push(format!("{name} was {was}, is {}", other.sql_type()));
+                    } else if other.mode != field.mode {
+                        let mode = |field: &Field| if field.mode == Mode::Required { "REQUIRED" } else { "NULLABLE" };
+                        changes.push(format!("{name} was {}, is {}", mode(field), mode(other)));
+                    }
+                    kept.push(field.clone());
+                }
+            }
+        }
+        let known = |field: &&Field| saved.fields.iter().any(|other| other.name == field.name);
+        changes
+            .extend(found.fields.iter().filter(|f| !known(f)).map(|f| format!("{} ({}) is new", f.name, f.sql_type())));
+        let there = found.fields.iter().filter(|field| kept.iter().any(|kept| kept.name == field.name));
+        let ordered = there.map(|field| &field.name).eq(kept.iter().map(|field| &field.name));
+        if !ordered {
+            changes.push("order is another".into());
+        }
+        let part = !ordered || kept.len() != saved.fields.len() || kept.len() != found.fields.len();
+        Ok(Self { schema: Schema::new(kept), changes, part })
     }
-    let found = match Schema::from_json(found) {
-        Ok(found) => found,
-        Err(error) => return Some(error.to_string()),
-    };
-    let (before, after) = (shape(&saved.fields), shape(&found.fields));
-    let lost = before.iter().find(|column| !after.contains(column));
-    let new = after.iter().find(|column| !before.contains(column));
-    let text = match (lost, new) {
-        (Some(lost), Some(new)) => format!("the backup has '{lost}', the table '{new}'"),
-        (Some(lost), None) => format!("the table lacks '{lost}'"),
-        (None, Some(new)) => format!("the table has '{new}' as well"),
-        (None, None) if before != after => "they are in another order".into(),
-        (None, None) => return None,
-    };
-    Some(format!("its columns are others ({text}); hint: restore --into a scratch dataset and compare by SQL"))
+}
+
+/// Whether values of the two columns are written alike: parameters and REQUIRED do not matter for that.
+fn same_values(a: &Field, b: &Field) -> bool {
+    a.name == b.name
+        && a.kind == b.kind
+        && a.range_element == b.range_element
+        && (a.mode == Mode::Repeated) == (b.mode == Mode::Repeated)
+        && a.fields.len() == b.fields.len()
+        && a.fields.iter().zip(&b.fields).all(|(a, b)| same_values(a, b))
 }
 
 /// One table's two sides: the files and what BigQuery holds.
@@ -250,7 +295,9 @@ struct Look<'a> {
     record: &'a TableRecord,
     target: &'a TableId,
     location: &'a str,
+    /// Of the backup.
     schema: &'a Schema,
+    common: Common,
     /// What the table's partitions ask of a query.
     filter: String,
     format: TableFormat,
@@ -263,12 +310,31 @@ impl Look<'_> {
     }
 
     async fn figures(&self) -> Result<Totals, Failure> {
-        let result = self.query(&proof::sql(self.target, self.schema, &self.filter), 1).await?;
-        inspect::totals(self.target, self.schema, &result)
+        let schema = &self.common.schema;
+        let sql = proof::sql_of(self.target, (schema, self.row_sql().as_deref()), &self.filter);
+        inspect::totals(self.target, schema, &self.query(&sql, 1).await?)
     }
 
-    /// Of a backup that was taken without fingerprints.
+    /// A row of the table as it is compared.
+    fn row_sql(&self) -> Option<String> {
+        let schema = &self.common.schema;
+        if self.common.part { proof::columns_sql(schema) } else { proof::row_sql(schema) }
+    }
+
+    fn row(&self) -> String {
+        self.row_sql().unwrap_or_else(|| "''".into())
+    }
+
+    /// Of a backup that was taken without fingerprints, or of some of its columns.
     async fn stored_buckets(&self) -> Result<Buckets, Failure> {
+        if self.common.part {
+            let take = |rows: &mut TableFingerprint, hash: i64, _: &[u8]| rows.add_hash(hash);
+            let rows = self.scan(TableFingerprint::new(), take).await?;
+            let by_byte = rows.buckets().iter().enumerate();
+            return Ok(Buckets::new(
+                by_byte.map(|(at, rows)| (at as u8, Bucket { row_count: rows.count, sum: rows.sum })),
+            ));
+        }
         let mut reader = TableReader::new(self.schema, self.format);
         for object in &self.record.objects {
             reader.read(self.entry.store.as_ref(), &object.key).await?;
@@ -279,7 +345,7 @@ impl Look<'_> {
     /// How often each hash of some buckets is in the table.
     async fn hashes(&self, buckets: &[u8]) -> Result<HashMap<i64, u64>, Failure> {
         let result =
-            self.query(&proof::hashes_sql(self.target, self.schema, &self.filter, buckets), usize::MAX).await?;
+            self.query(&proof::hashes_sql(self.target, &self.row(), &self.filter, buckets), usize::MAX).await?;
         let number = |value: &Value| value.as_str().and_then(|text| text.parse::<i64>().ok());
         let pairs = result.rows.iter().map(|row| Some((number(row.first()?)?, number(row.get(1)?)? as u64)));
         pairs.collect::<Option<_>>().ok_or_else(|| self.odd())
@@ -304,7 +370,7 @@ impl Look<'_> {
         let mut hashes: Vec<i64> = wanted.keys().copied().collect();
         hashes.sort_unstable();
         for some in hashes.chunks(1000) {
-            let result = self.query(&proof::rows_sql(self.target, self.schema, &self.filter, some), usize::MAX).await?;
+            let result = self.query(&proof::rows_sql(self.target, &self.row(), &self.filter, some), usize::MAX).await?;
             for row in &result.rows {
                 let text = |at: usize| row.get(at).and_then(Value::as_str);
                 let hash = text(0).and_then(|text| text.parse::<i64>().ok()).ok_or_else(|| self.odd())?;
@@ -345,7 +411,10 @@ impl Look<'_> {
         mut state: T,
         take: impl Fn(&mut T, i64, &[u8]) + Clone + Send + 'static,
     ) -> Result<T, Failure> {
-        let columns = proof::fingerprinted(self.schema).unwrap_or_default();
+        let compared = proof::fingerprinted(&self.common.schema).unwrap_or_default();
+        let names: Vec<&String> = compared.iter().map(|at| &self.common.schema.fields[*at].name).collect();
+        let columns = (0..self.schema.fields.len()).filter(|at| names.contains(&&self.schema.fields[*at].name));
+        let columns: Vec<usize> = columns.collect();
         for object in &self.record.objects {
             let (take, columns) = (take.clone(), columns.clone());
             let of_batch = move |state: &mut T, batch: RecordBatch| -> Result<(), CodecError> {

@@ -13,6 +13,7 @@ pub mod pin;
 #[cfg(feature = "query")]
 pub mod query;
 pub mod recover;
+pub mod report;
 pub mod restore;
 pub mod retention;
 mod run;

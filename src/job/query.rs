@@ -11,7 +11,9 @@ use super::JobError;
 use super::verify::{definition, format};
 use crate::catalog::Entry;
 use crate::codec::row_json::ValueJson;
-use crate::manifest::{ObjectRecord, QueryResult, TableRecord};
+use crate::codec::{CodecError, parquet};
+use crate::config::TableFormat;
+use crate::manifest::{ObjectRecord, QueryResult, TabRecord, TableRecord};
 use crate::model::schema::Schema;
 use crate::model::{DatasetId, Failure, TableId};
 use crate::query::{self, Relation, Rows, StoredFile, StoredTable};
@@ -44,6 +46,7 @@ pub(super) fn dataset(entry: &Entry) -> Result<DatasetId, Failure> {
 enum Stored<'a> {
     Table(&'a TableRecord),
     View(&'a ObjectRecord),
+    Tab(&'a TabRecord),
 }
 
 /// Lists what a query needs, views after what they read.
@@ -55,16 +58,20 @@ async fn resolve(
     relations: &mut Vec<(TableId, Relation)>,
 ) -> Result<(), Failure> {
     let sources = || entry.manifest.bigquery();
-    let tables = sources().flat_map(|source| &source.tables).map(|record| (&record.table, Stored::Table(record)));
+    let tables =
+        sources().flat_map(|source| &source.tables).map(|record| (record.table.clone(), Stored::Table(record)));
     let views = sources().flat_map(|source| &source.views).filter(|view| view.kind != "EXTERNAL");
-    let known: BTreeMap<&TableId, Stored<'_>> =
-        tables.chain(views.map(|view| (&view.view, Stored::View(&view.meta)))).collect();
+    let views = views.map(|view| (view.view.clone(), Stored::View(&view.meta)));
+    // What BigQuery calls by a name stays that.
+    let mut known: BTreeMap<TableId, Stored<'_>> = tabs(entry, default).collect();
+    known.extend(tables.chain(views));
     for id in query::tables(sql, default)? {
         if relations.iter().any(|(other, _)| *other == id) {
             continue;
         }
         let relation = match known.get(&id) {
             Some(Stored::Table(record)) => Relation::Table(table(entry, record).await?),
+            Some(Stored::Tab(record)) => Relation::Table(tab(entry, record).await?),
             Some(Stored::View(meta)) if depth < MAX_DEPTH => {
                 let resource = definition(entry, meta).await?.resource;
                 let kinds = ["view", "materializedView"];
@@ -98,6 +105,36 @@ async fn table(entry: &Entry, record: &TableRecord) -> Result<StoredTable, Failu
         .map(|object| StoredFile { key: object.key.clone(), size_bytes: object.digests.size_bytes })
         .collect();
     Ok(StoredTable { schema, format, store: entry.store.clone(), files })
+}
+
+/// The tabs of spreadsheets as tables of the source's name: `source.tab`. A title that no table can have is left out.
+fn tabs<'a>(entry: &'a Entry, default: &'a DatasetId) -> impl Iterator<Item = (TableId, Stored<'a>)> {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    entry.manifest.sheets().flat_map(move |source| {
+        let dataset = DatasetId::new(default.project(), &source.name.chars().map(plain).collect::<String>());
+        source.tabs.iter().filter_map(move |tab| {
+            let id = dataset.as_ref().ok()?.table(&tab.title).ok()?;
+            Some((id, Stored::Tab(tab)))
+        })
+    })
+}
+
+/// A tab's values: columns of texts, named by its first row.
+async fn tab(entry: &Entry, record: &TabRecord) -> Result<StoredTable, Failure> {
+    let (key, size_bytes) = (&record.parquet.key, record.parquet.digests.size_bytes);
+    let object = format!("{}/{key}", entry.store.describe());
+    if record.column_count == 0 {
+        return Err(Failure::Invalid { object, message: "the tab is empty: it has no columns".into() });
+    }
+    let corrupt = |error: CodecError| Failure::Corrupt { object: object.clone(), message: error.to_string() };
+    let mut parts = parquet::Parts::new(size_bytes);
+    let tail = parts.tail();
+    parts.add(tail.start, entry.store.get_range(key, tail).await?);
+    let footer = parts.footer().map_err(corrupt)?;
+    parts.add(footer.start, entry.store.get_range(key, footer).await?);
+    let schema = parquet::infer_schema(parts, &parquet::Inference::default()).map_err(corrupt)?;
+    let files = vec![StoredFile { key: key.clone(), size_bytes }];
+    Ok(StoredTable { schema, format: TableFormat::Parquet, store: entry.store.clone(), files })
 }
 
 /// A batch's cells as texts, by row: numbers in decimal, times as in TO_JSON_STRING, records and arrays as JSON.

@@ -42,6 +42,7 @@ fn describe(open: &OpenRun) -> Recovered {
         Ok(Undo::DropTables { tables }) => format!("drop {} tables that the run made", tables.len()),
         Ok(Undo::DropDataset { dataset }) => format!("drop dataset {dataset} if it is empty"),
         Ok(Undo::DropScratch { datasets }) => format!("remove {} scratch datasets of the drill", datasets.len()),
+        Ok(Undo::DropTabs { tabs }) => format!("remove {} scratch tabs of the drill", tabs.len()),
         Ok(Undo::DropDoubles { service, secret }) => {
             let names: Vec<String> = service.into_iter().chain(secret).collect();
             format!("remove the drill's {}", names.join(" and "))

@@ -674,7 +674,8 @@ impl Work<'_> {
             // The queries are about the whole dataset; a part of it cannot answer them.
             let whole = plan.tables.len() == record.tables.len() && plan.views.len() == record.views.len();
             if whole && !self.entry.manifest.validation.is_empty() {
-                validations.push(validate::run(self.context, &plan.target, Some(&self.entry.manifest)).await?);
+                let manifest = &self.entry.manifest;
+                validations.push(validate::run(self.context, &plan.target, Some(manifest), manifest.data_of()).await?);
             }
         }
         let checks = validations.iter().map(|validation| validation.verdicts.len()).sum();

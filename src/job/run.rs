@@ -29,6 +29,8 @@ pub(super) enum Undo {
     DropDataset { dataset: DatasetId },
     /// The datasets of a drill, with all that is in them.
     DropScratch { datasets: Vec<DatasetId> },
+    /// The tabs that a drill wrote to, by spreadsheet and title.
+    DropTabs { tabs: Vec<(String, String)> },
     /// What stood for a Cloud Run service and a secret in a drill.
     DropDoubles { service: Option<String>, secret: Option<String> },
     /// What was there before: tables with rows from the snapshots taken of them, the rest from its whole resource.
@@ -96,6 +98,7 @@ pub(super) async fn carry_out(context: &Context, ended: &Ended, undo: Value) -> 
             Err(error) => Err(error),
         },
         Undo::DropScratch { datasets } => drop_scratch(context, run, &datasets).await,
+        Undo::DropTabs { tabs } => drop_tabs(context, run, &tabs).await,
         Undo::DropDoubles { service, secret } => {
             drop_doubles(context, run, service.as_deref(), secret.as_deref()).await
         }
@@ -177,6 +180,26 @@ pub(super) async fn drop_scratch(context: &Context, run: &str, datasets: &[Datas
         bigquery::settle(&context.google, dataset.project(), run).await?;
         match context.google.bigquery.delete_dataset(dataset, true).await {
             Ok(()) | Err(Failure::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Removes the tabs that a drill wrote to: those of this run only, as their titles tell.
+pub(super) async fn drop_tabs(context: &Context, run: &str, tabs: &[(String, String)]) -> Result<(), Failure> {
+    for (spreadsheet, title) in tabs {
+        if !title.ends_with(&scratch_suffix(run)) {
+            let message = format!("is no scratch tab of run {run} and is left alone");
+            return Err(Failure::Precondition { object: format!("tab '{title}'"), message });
+        }
+        match context.google.sheets.get(spreadsheet).await {
+            Ok(found) => {
+                if let Some(sheet) = found.sheets.iter().find(|sheet| sheet.title == *title) {
+                    context.google.sheets.delete_sheet(spreadsheet, sheet.sheet_id).await?;
+                }
+            }
+            Err(Failure::NotFound { .. }) => {}
             Err(error) => return Err(error),
         }
     }

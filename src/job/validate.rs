@@ -1,5 +1,6 @@
 //! Validate: the queries of `sql/validation`, held against what was recorded at the cut or what their headers say.
 
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -33,11 +34,17 @@ impl Validation {
     }
 }
 
-/// Runs the queries on `dataset`, against what `backup` recorded.
+/// Runs the queries on `dataset`, against what `backup` recorded. The age of data is counted up to `at`: of live data
+/// that is now, of what a restore brought back it is the backup's cut.
 ///
 /// # Errors
 /// When a query cannot be run at all: a check that could not be made did not pass.
-pub async fn run(context: &Context, dataset: &DatasetId, backup: Option<&Manifest>) -> Result<Validation, JobError> {
+pub async fn run(
+    context: &Context,
+    dataset: &DatasetId,
+    backup: Option<&Manifest>,
+    at: Timestamp,
+) -> Result<Validation, JobError> {
     let resource = context.google.bigquery.get_dataset(dataset).await?;
     let location = resource["location"].as_str().unwrap_or_default();
     let mut verdicts = Vec::new();
@@ -45,7 +52,7 @@ pub async fn run(context: &Context, dataset: &DatasetId, backup: Option<&Manifes
         let sql = queries::on_dataset(&query.sql, dataset);
         let result = run_query(context, dataset.project(), location, query, &sql).await?;
         let recorded = backup.and_then(|backup| backup.validation.iter().find(|recorded| recorded.name == query.name));
-        verdicts.push(compare::judge(query, recorded, &result));
+        verdicts.push(compare::judge(query, recorded, &result, at));
         context.observer.progress("validate", i + 1, context.queries.len(), &query.name);
     }
     let backup = backup.map(|backup| backup.name.clone());
@@ -60,6 +67,7 @@ pub async fn run(context: &Context, dataset: &DatasetId, backup: Option<&Manifes
 #[cfg(feature = "query")]
 pub async fn offline(context: &Context, entry: &crate::catalog::Entry) -> Result<Validation, JobError> {
     let dataset = super::query::dataset(entry)?;
+    let cut = entry.manifest.data_of();
     let mut verdicts = Vec::new();
     for (i, query) in context.queries.iter().enumerate() {
         let sql = queries::on_dataset(&query.sql, &dataset);
@@ -73,7 +81,7 @@ pub async fn offline(context: &Context, entry: &crate::catalog::Entry) -> Result
                 if let Some(recorded) = recorded {
                     settle_floats(&mut result, &floats, recorded);
                 }
-                compare::judge(query, recorded, &result)
+                compare::judge(query, recorded, &result, cut)
             }
             Err(JobError::Failure(Failure::Invalid { message, .. })) => compare::not_run(query, message),
             Err(JobError::Failure(Failure::NotFound { object, message })) => {

@@ -198,6 +198,11 @@ impl Manifest {
         })
     }
 
+    /// The instant of which the data is.
+    pub fn data_of(&self) -> Timestamp {
+        self.cut_at.unwrap_or(self.started_at)
+    }
+
     pub fn size_bytes(&self) -> u64 {
         self.objects().map(|object| object.digests.size_bytes).sum()
     }

@@ -57,6 +57,15 @@ impl Totals {
         Some(if buckets.is_empty() { difference } else { format!("{difference} ({})", name_buckets(&buckets)) })
     }
 
+    /// The figures without the 256 buckets: for people, who do not read them.
+    #[must_use]
+    pub fn without_buckets(mut self) -> Self {
+        if let Some(fingerprint) = &mut self.fingerprint {
+            fingerprint.buckets = None;
+        }
+        self
+    }
+
     /// Columns of dates with another number of days than before: a partition is empty, or new.
     pub fn missing_days(&self, other: &Self) -> Vec<String> {
         let days = |column: &ColumnTotals| column.distinct_dates;

@@ -152,7 +152,7 @@ pub fn plan(
                     Occasion::Schedule => source.snapshots_kept,
                     Occasion::Manual { .. } => source.manual_snapshots_kept,
                 };
-                let plan = bigquery(source, found, (tier, kept), now, &mut refusals, &mut notes);
+                let plan = bigquery(source, found, (tier_name, tier, kept), now, &mut refusals, &mut notes);
                 destinations(&plan, &facts.destinations, &mut refusals);
                 sources.push(SourcePlan::BigQuery(plan));
             }
@@ -210,7 +210,7 @@ pub fn plan(
 fn bigquery(
     source: &BigQuerySource,
     facts: &BigQueryFacts,
-    (tier, kept): (&Tier, Period),
+    (tier_name, tier, kept): (&TierName, &Tier, Period),
     now: Timestamp,
     refusals: &mut Vec<Refusal>,
     notes: &mut Vec<String>,
@@ -245,7 +245,7 @@ fn bigquery(
     let mut views = Vec::new();
     for table in facts.tables.iter().filter(taken) {
         match table.kind.as_str() {
-            "TABLE" => tables.extend(table_plan(source, &facts.name, table, tier, now, refusals, notes)),
+            "TABLE" => tables.extend(table_plan(source, &facts.name, table, (tier_name, tier), now, refusals, notes)),
             "VIEW" | "MATERIALIZED_VIEW" => views.push((table.id.clone(), view_sql(table))),
             "EXTERNAL" => {
                 notes.push(format!(
@@ -290,7 +290,7 @@ fn table_plan(
     source: &BigQuerySource,
     source_name: &str,
     table: &TableFacts,
-    tier: &Tier,
+    (tier_name, tier): (&TierName, &Tier),
     now: Timestamp,
     refusals: &mut Vec<Refusal>,
     notes: &mut Vec<String>,
@@ -328,8 +328,10 @@ fn table_plan(
             return None;
         }
     };
+    // Backups of two tiers may begin in one second. A table's name holds no points.
+    let tier_name = tier_name.as_str().replace('.', "_");
     let stamp = now.to_zoned(TimeZone::UTC).strftime("%Y%m%dT%H%M%SZ").to_string();
-    let snapshot = match source.snapshot_dataset.table(&format!("{}_{stamp}", table.id.table())) {
+    let snapshot = match source.snapshot_dataset.table(&format!("{}_{tier_name}_{stamp}", table.id.table())) {
         Ok(snapshot) => snapshot,
         Err(error) => {
             refusals.push(Refusal::new(

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::queries::{Expectation, ValidationQuery};
+use crate::codec::value as codec;
 use crate::manifest::QueryResult;
+use crate::model::Period;
 
 /// The outcome of one check.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,8 +35,9 @@ pub enum State {
 
 const FINDINGS: usize = 10;
 
-/// Holds a query's result against its expectation. `recorded` is the result at the cut, if there is one.
-pub fn judge(query: &ValidationQuery, recorded: Option<&QueryResult>, result: &QueryResult) -> Verdict {
+/// Holds a query's result against its expectation. `recorded` is the result at the cut, if there is one; the age of data is
+/// counted up to `at`.
+pub fn judge(query: &ValidationQuery, recorded: Option<&QueryResult>, result: &QueryResult, at: Timestamp) -> Verdict {
     let (state, findings) = match &query.expect {
         Expectation::NoRows if result.rows.is_empty() => (State::Passed, vec![]),
         Expectation::NoRows => {
@@ -57,6 +61,10 @@ pub fn judge(query: &ValidationQuery, recorded: Option<&QueryResult>, result: &Q
                 findings.into_iter().map(|finding| finding.replace("recorded w", "expected w")).collect();
             (if findings.is_empty() { State::Passed } else { State::Failed }, findings)
         }
+        Expectation::NotOlderThan(limit) => {
+            let finding = too_old(result, *limit, at);
+            (if finding.is_none() { State::Passed } else { State::Failed }, finding.into_iter().collect())
+        }
         Expectation::Recorded => match recorded {
             None => (State::NotCompared, vec!["no result was recorded in a backup".into()]),
             Some(recorded) => {
@@ -71,6 +79,36 @@ pub fn judge(query: &ValidationQuery, recorded: Option<&QueryResult>, result: &Q
         findings.push(format!("and {hidden} more"));
     }
     Verdict { name: query.name.clone(), title: query.title.clone(), state, critical: query.critical, findings }
+}
+
+/// Why a result does not say that its data is fresh enough.
+fn too_old(result: &QueryResult, limit: Period, at: Timestamp) -> Option<String> {
+    let [row] = result.rows.as_slice() else {
+        return Some(format!("{} rows, one with one instant is expected", result.rows.len()));
+    };
+    let [cell] = row.as_slice() else {
+        return Some(format!("{} columns, one with an instant is expected", row.len()));
+    };
+    if cell.is_null() {
+        return Some("there is no data".into());
+    }
+    let Some(newest) = instant(&text(cell)) else {
+        return Some(format!("'{}' is no instant and no day", text(cell)));
+    };
+    let age = at.duration_since(newest);
+    let late = age > jiff::SignedDuration::from_secs(i64::try_from(limit.as_secs()).unwrap_or(i64::MAX));
+    late.then(|| format!("the newest is of {newest}, not within {limit} before {at}"))
+}
+
+/// An instant as text, in microseconds, or in seconds as `1.7856288E9`, as BigQuery's REST API gives it. Of a day its end, for
+/// until then data comes in.
+fn instant(text: &str) -> Option<Timestamp> {
+    if let Ok(day) = codec::parse_date(text) {
+        return Timestamp::from_microsecond((i64::from(day) + 1) * codec::MICROS_PER_DAY).ok();
+    }
+    let seconds = || text.parse::<f64>().ok().map(|seconds| (seconds * 1e6).round() as i64);
+    let micros = text.parse().ok().or_else(seconds).or_else(|| codec::parse_timestamp(text).ok())?;
+    Timestamp::from_microsecond(micros).ok()
 }
 
 /// The verdict on a query that could not be run.
@@ -262,6 +300,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    const CUT: Timestamp = Timestamp::UNIX_EPOCH;
+
     fn result(rows: Vec<Vec<Value>>) -> QueryResult {
         QueryResult { name: "q".into(), columns: vec!["month".into(), "cost".into()], rows }
     }
@@ -271,24 +311,24 @@ mod tests {
         let recorded = result(vec![vec![json!("2026-01"), json!("100.00")], vec![json!("2026-02"), Value::Null]]);
         let exact = queries::parse("q.sql", "-- expect: recorded\nselect 1").unwrap();
         let loose = queries::parse("q.sql", "-- expect: recorded\n-- tolerance: 0.02\nselect 1").unwrap();
-        assert_eq!(judge(&exact, Some(&recorded), &recorded).state, State::Passed);
-        assert_eq!(judge(&exact, None, &recorded).state, State::NotCompared);
+        assert_eq!(judge(&exact, Some(&recorded), &recorded, CUT).state, State::Passed);
+        assert_eq!(judge(&exact, None, &recorded, CUT).state, State::NotCompared);
         let close = result(vec![vec![json!("2026-01"), json!("101.99")], vec![json!("2026-02"), Value::Null]]);
-        assert_eq!(judge(&loose, Some(&recorded), &close).state, State::Passed);
-        let verdict = judge(&exact, Some(&recorded), &close);
+        assert_eq!(judge(&loose, Some(&recorded), &close, CUT).state, State::Passed);
+        let verdict = judge(&exact, Some(&recorded), &close, CUT);
         assert_eq!(verdict.findings, ["row 1 (2026-01), cost: 101.99, recorded was 100.00"]);
         let fewer = result(vec![vec![json!("2026-01"), json!("100.00")]]);
-        assert_eq!(judge(&loose, Some(&recorded), &fewer).state, State::Failed);
+        assert_eq!(judge(&loose, Some(&recorded), &fewer, CUT).state, State::Failed);
         let filled = result(vec![vec![json!("2026-01"), json!("100.00")], vec![json!("2026-02"), json!("0")]]);
-        assert_eq!(judge(&loose, Some(&recorded), &filled).state, State::Failed, "null is not zero");
+        assert_eq!(judge(&loose, Some(&recorded), &filled, CUT).state, State::Failed, "null is not zero");
     }
 
     #[test]
     fn no_rows_means_none() {
         let query = queries::parse("q.sql", "-- expect: no_rows\nselect 1").unwrap();
-        assert_eq!(judge(&query, None, &result(vec![])).state, State::Passed);
+        assert_eq!(judge(&query, None, &result(vec![]), CUT).state, State::Passed);
         assert_eq!(
-            judge(&query, None, &result(vec![vec![json!("a"), json!("b")]])).findings,
+            judge(&query, None, &result(vec![vec![json!("a"), json!("b")]]), CUT).findings,
             ["found month=a, cost=b"]
         );
     }
@@ -298,16 +338,19 @@ mod tests {
         let query = |header: &str| queries::parse("q.sql", &format!("{header}\nselect 1")).unwrap();
         let total = result(vec![vec![json!("2026-01"), json!("100.5")]]);
         let exact = query("-- expect: values 2026-01, 100.5");
-        assert_eq!(judge(&exact, None, &total).state, State::Passed);
+        assert_eq!(judge(&exact, None, &total, CUT).state, State::Passed);
         let other = query("-- expect: values 2026-01, 100.0");
-        let verdict = judge(&other, None, &total);
+        let verdict = judge(&other, None, &total, CUT);
         assert_eq!(verdict.findings, ["row 1 (2026-01), cost: 100.5, expected was 100.0"]);
         assert_eq!(
-            judge(&query("-- expect: values 2026-01, 100\n-- tolerance: 0.01"), None, &total).state,
+            judge(&query("-- expect: values 2026-01, 100\n-- tolerance: 0.01"), None, &total, CUT).state,
             State::Passed
         );
-        assert_eq!(judge(&query("-- expect: values 1"), None, &total).findings, ["2 columns, 1 values are expected"]);
-        assert_eq!(judge(&exact, None, &result(vec![])).state, State::Failed);
+        assert_eq!(
+            judge(&query("-- expect: values 1"), None, &total, CUT).findings,
+            ["2 columns, 1 values are expected"]
+        );
+        assert_eq!(judge(&exact, None, &result(vec![]), CUT).state, State::Failed);
     }
 
     #[test]
@@ -318,5 +361,37 @@ mod tests {
             resources(&saved, &found, NOT_COMPARED),
             [r#"labels: null, saved was {"a":"b"}"#, r#"schema.fields[0].type: "BYTES", saved was "STRING""#]
         );
+    }
+
+    #[test]
+    fn data_that_is_too_old_is_found() {
+        let query = queries::parse("q.sql", "-- expect: not_older_than 26h\nselect 1").unwrap();
+        let at: Timestamp = "2026-08-03T02:00:00Z".parse().unwrap();
+        let one =
+            |cell: Value| QueryResult { name: "q".into(), columns: vec!["newest".into()], rows: vec![vec![cell]] };
+        let seconds = |text: &str| json!(format!("{:E}", text.parse::<Timestamp>().unwrap().as_second()));
+        for (cell, passes) in [
+            (seconds("2026-08-02T00:00:00Z"), true),
+            (json!("1785628800000000"), true),
+            (json!("1785628799999999"), false),
+            (seconds("2026-08-01T23:59:59Z"), false),
+            (json!("2026-08-02 00:00:00 UTC"), true),
+            (json!("2026-08-02T00:00:00"), true),
+            (json!("2026-08-01 23:00:00+00"), false),
+            // What is newer than the cut is not old.
+            (json!("2026-08-04"), true),
+            // Data of a day comes in until its end.
+            (json!("2026-08-01"), true),
+            (json!("2026-07-31"), false),
+            (Value::Null, false),
+            (json!("yesterday"), false),
+        ] {
+            let verdict = judge(&query, None, &one(cell.clone()), at);
+            assert_eq!(verdict.state == State::Passed, passes, "{cell}: {verdict:?}");
+        }
+        let old = judge(&query, None, &one(json!("2026-07-31")), at);
+        assert_eq!(old.findings, ["the newest is of 2026-08-01T00:00:00Z, not within 26h before 2026-08-03T02:00:00Z"]);
+        assert_eq!(judge(&query, None, &result(vec![]), at).state, State::Failed);
+        assert!(queries::parse("q.sql", "-- expect: not_older_than soon\nselect 1").is_err());
     }
 }

@@ -57,6 +57,12 @@ pub fn row_sql(schema: &Schema) -> Option<String> {
     if columns.len() == schema.fields.len() {
         return Some("TO_JSON_STRING(t)".into());
     }
+    columns_sql(schema)
+}
+
+/// As [`row_sql`], of these columns by name, whatever else the table has.
+pub fn columns_sql(schema: &Schema) -> Option<String> {
+    let columns = fingerprinted(schema)?;
     let kept: Vec<String> = columns.iter().map(|i| format!("t.{}", quoted(&schema.fields[*i].name))).collect();
     Some(format!("TO_JSON_STRING(STRUCT({}))", kept.join(", ")))
 }
@@ -67,7 +73,12 @@ pub fn row_sql(schema: &Schema) -> Option<String> {
 /// Rows are combined by bucket, then the 256 buckets into one row, so that one scan gives both. `filter` is what the table's
 /// partitions ask for (`partitions::every_row`), here and below.
 pub fn sql(table: &TableId, schema: &Schema, filter: &str) -> String {
-    let row = row_sql(schema).unwrap_or_else(|| "''".into());
+    sql_of(table, (schema, row_sql(schema).as_deref()), filter)
+}
+
+/// As [`sql`], with the row as the caller wants it seen: by [`row_sql`] or [`columns_sql`].
+pub fn sql_of(table: &TableId, (schema, row): (&Schema, Option<&str>), filter: &str) -> String {
+    let row = row.unwrap_or("''");
     let mut rows = vec![format!("FARM_FINGERPRINT({row}) AS h")];
     let mut parts = vec![
         "h & 255 AS b".to_string(),
@@ -131,9 +142,8 @@ pub fn sql(table: &TableId, schema: &Schema, filter: &str) -> String {
     )
 }
 
-/// The query for how often each hash of some buckets is there: columns `h, n`.
-pub fn hashes_sql(table: &TableId, schema: &Schema, filter: &str, buckets: &[u8]) -> String {
-    let row = row_sql(schema).unwrap_or_else(|| "''".into());
+/// The query for how often each hash of some buckets is there: columns `h, n`. `row` is the SQL of a row.
+pub fn hashes_sql(table: &TableId, row: &str, filter: &str, buckets: &[u8]) -> String {
     let buckets: Vec<String> = buckets.iter().map(u8::to_string).collect();
     format!(
         "SELECT h, COUNT(*) AS n FROM (SELECT FARM_FINGERPRINT({row}) AS h FROM {} AS t{filter}) WHERE (h & 255) IN ({}) GROUP BY h",
@@ -142,9 +152,8 @@ pub fn hashes_sql(table: &TableId, schema: &Schema, filter: &str, buckets: &[u8]
     )
 }
 
-/// The query for the rows of some hashes: columns `h, j`.
-pub fn rows_sql(table: &TableId, schema: &Schema, filter: &str, hashes: &[i64]) -> String {
-    let row = row_sql(schema).unwrap_or_else(|| "''".into());
+/// The query for the rows of some hashes: columns `h, j`; `row` as in [`hashes_sql`].
+pub fn rows_sql(table: &TableId, row: &str, filter: &str, hashes: &[i64]) -> String {
     let hashes: Vec<String> = hashes.iter().map(i64::to_string).collect();
     format!(
         "SELECT h, ANY_VALUE(j) AS j FROM (SELECT j, FARM_FINGERPRINT(j) AS h FROM (SELECT {row} AS j FROM {} AS t{filter})) \

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::drill::checklist::Point;
-use crate::model::{BackupName, DatasetId, TableId};
+use crate::model::{BackupName, DatasetId, Period, TableId};
 
 /// A query that says something about the data that a person would check.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -32,6 +32,8 @@ pub enum Expectation {
     AtLeastRows(u64),
     /// One row with these cells, such as totals that somebody has signed.
     Values(Vec<String>),
+    /// One cell: an instant or a day that is not longer ago than this. Of a backup it is counted from the cut.
+    NotOlderThan(Period),
 }
 
 /// A query file whose header cannot be used.
@@ -70,9 +72,8 @@ pub fn parse(file: &str, text: &str) -> Result<ValidationQuery, QueryError> {
             "title" => query.title = value.into(),
             "expect" => {
                 expected = true;
-                query.expect = expectation(value).ok_or_else(|| {
-                    wrong(format!("'{value}' is no expectation; hint: recorded, no_rows, rows >= N, or values A, B"))
-                })?;
+                query.expect = expectation(value)
+                    .ok_or_else(|| wrong(format!("'{value}' is no expectation; hint: {EXPECTATIONS}")))?;
             }
             "tolerance" => {
                 let tolerance = value.parse::<f64>().ok().filter(|t| (0.0..=1.0).contains(t));
@@ -94,13 +95,12 @@ pub fn parse(file: &str, text: &str) -> Result<ValidationQuery, QueryError> {
         }
     }
     if !expected {
-        return Err(wrong(
-            "has no '-- expect:' line; hint: an expectation is never assumed: recorded, no_rows, rows >= N, or values A, B"
-                .into(),
-        ));
+        return Err(wrong(format!("has no '-- expect:' line; hint: an expectation is never assumed: {EXPECTATIONS}")));
     }
     Ok(query)
 }
+
+const EXPECTATIONS: &str = "recorded, no_rows, rows >= N, values A, B, or not_older_than 26h";
 
 fn expectation(text: &str) -> Option<Expectation> {
     match text {
@@ -110,6 +110,9 @@ fn expectation(text: &str) -> Option<Expectation> {
             let values: Vec<String> =
                 text["values ".len()..].split(',').map(|value| value.trim().to_string()).collect();
             values.iter().all(|value| !value.is_empty()).then_some(Expectation::Values(values))
+        }
+        _ if text.starts_with("not_older_than ") => {
+            text["not_older_than ".len()..].trim().parse().ok().map(Expectation::NotOlderThan)
         }
         _ => {
             let count = text.strip_prefix("rows")?.trim().strip_prefix(">=")?.trim();

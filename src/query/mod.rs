@@ -1,10 +1,11 @@
 //! SQL over stored files: the embedded engine (DataFusion) with BigQuery's names, types and the commonest of its functions.
 //!
 //! A table reads the files of one backup through its store: of Parquet only the footers and the columns that a query
-//! needs, of Avro whole files. Does not know manifests: whoever calls says which tables there are and where they lie.
+//! needs, of those row groups that can hold what it asks for; of Avro whole files. Does not know manifests: whoever calls says which tables there are and where they lie.
 
 mod dialect;
 mod functions;
+mod prune;
 mod scan;
 
 use std::sync::Arc;

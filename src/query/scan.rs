@@ -11,7 +11,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{Expr, TableType};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_optimizer::pruning::PruningPredicate;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
@@ -19,7 +20,7 @@ use futures::StreamExt;
 use futures::stream::Fuse;
 use tokio::sync::mpsc::Sender;
 
-use super::PARTITIONS;
+use super::{PARTITIONS, prune};
 use crate::codec::arrow_schema::arrow_schema;
 use crate::codec::{CodecError, avro, parquet};
 use crate::config::TableFormat;
@@ -61,11 +62,16 @@ impl TableProvider for StoredTable {
         TableType::Base
     }
 
+    /// Row groups are passed over by what their footer says; the rows of the others are looked at by the engine.
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
     async fn scan(
         &self,
-        _session: &dyn Session,
+        session: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
+        filters: &[Expr],
         limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let schema = match projection {
@@ -73,11 +79,16 @@ impl TableProvider for StoredTable {
             None => self.schema.clone(),
         };
         let projected = arrow_schema(&schema);
+        let predicate = match self.format {
+            TableFormat::Parquet => prune::predicate(session, filters, &self.schema),
+            TableFormat::Avro => None,
+        };
         let lanes = self.files.len().clamp(1, PARTITIONS);
         let partitions = (0..lanes).map(|lane| {
             let files = self.files.iter().skip(lane).step_by(lanes).cloned().collect();
             let table = Self { files, ..self.clone() };
-            let lane = Lane { table, schema: schema.clone(), projected: projected.clone() };
+            let (schema, projected, predicate) = (schema.clone(), projected.clone(), predicate.clone());
+            let lane = Lane { table, schema, projected, predicate };
             Arc::new(lane) as Arc<dyn PartitionStream>
         });
         let partitions = partitions.collect();
@@ -92,6 +103,8 @@ struct Lane {
     /// The columns that are wanted.
     schema: Schema,
     projected: SchemaRef,
+    /// What the query asks of a row.
+    predicate: Option<Arc<PruningPredicate>>,
 }
 
 impl PartitionStream for Lane {
@@ -103,9 +116,11 @@ impl PartitionStream for Lane {
         let mut builder = RecordBatchReceiverStreamBuilder::new(self.projected.clone(), 2);
         let rows = builder.tx();
         let (table, schema, projected) = (self.table.clone(), self.schema.clone(), self.projected.clone());
+        let predicate = self.predicate.clone();
         builder.spawn(async move {
             for file in &table.files {
-                let reader = FileReader { table: &table, schema: &schema, projected: &projected, file, rows: &rows };
+                let (table, schema, projected, rows) = (&table, &schema, &projected, &rows);
+                let reader = FileReader { table, schema, projected, predicate: predicate.as_deref(), file, rows };
                 if !reader.read().await.map_err(|failure| DataFusionError::External(Box::new(failure)))? {
                     break; // nobody wants more
                 }
@@ -122,6 +137,7 @@ struct FileReader<'a> {
     table: &'a StoredTable,
     schema: &'a Schema,
     projected: &'a SchemaRef,
+    predicate: Option<&'a PruningPredicate>,
     file: &'a StoredFile,
     rows: &'a RowSender,
 }
@@ -144,7 +160,11 @@ impl FileReader<'_> {
         self.fetch(&mut parts, footer).await?;
         let footer = parquet::Footer::read(&parts).map_err(|error| self.corrupt(&error))?;
         let groups = footer.row_groups().map_err(|error| self.corrupt(&error))?;
-        for (group, row_count) in groups.into_iter().enumerate() {
+        let wanted = match self.predicate {
+            Some(predicate) => prune::wanted(predicate, &footer, &groups, &self.table.schema),
+            None => vec![true; groups.len()],
+        };
+        for (group, row_count) in groups.into_iter().enumerate().filter(|(group, _)| wanted[*group]) {
             if self.schema.fields.is_empty() {
                 if !self.send_counted(row_count).await {
                     return Ok(false);

@@ -1,15 +1,19 @@
-//! Plans and manifests to text that people read; JSON is their own serialization.
+//! Plans and manifests to text that people read, backups and drills also to pages; JSON is their own serialization.
 
 mod backup;
 mod drill;
 mod human;
+mod page;
 mod restore;
 mod retention;
 mod table;
 
-pub use backup::{manifest, manifest_line, plan as backup_plan};
+pub use backup::{
+    BackupLine, BackupReport, CopyLine, Verification, manifest, manifest_line, page as backup_page,
+    plan as backup_plan, text as backup_text,
+};
 pub use drill::{
-    BackupLine, DrillLine, DrillReport, Outcome, Signature, TableLine, VERSION as DRILL_VERSION, page as drill_page,
+    DrillLine, DrillReport, Outcome, Signature, TableLine, VERSION as DRILL_VERSION, page as drill_page,
     plan as drill_plan, text as drill_text,
 };
 pub use human::{bytes, duration, thousands};

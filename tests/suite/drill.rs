@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::estate::{DATASET, Estate, PROJECT};
+use crate::estate::{DATASET, Estate, PROJECT, Run, SHEET};
 use crate::proxy::{Action, Proxy};
 
 /// The dataset of a drill that stands there now, if one does.
-fn scratch(estate: &Estate, project: &str) -> Vec<String> {
+pub fn scratch(estate: &Estate, project: &str) -> Vec<String> {
     let listed = estate.get(&format!("/bigquery/v2/projects/{project}/datasets"));
     let all = listed["datasets"].as_array().cloned().unwrap_or_default();
     let names = all.iter().map(|dataset| dataset["datasetReference"]["datasetId"].as_str().unwrap().to_string());
@@ -20,6 +20,8 @@ fn a_rehearsal_proves_the_backup_and_leaves_nothing_behind() {
     let estate = Estate::seeded();
     estate.strongroom(&["backup"]).ok();
     let before = estate.contents(DATASET);
+    let tabs = |estate: &Estate| estate.get(&format!("/v4/spreadsheets/{SHEET}?fields=sheets(properties)"));
+    let (cells, had) = (estate.sheet(), tabs(&estate));
     let mark = estate.mark();
     let planned = estate.strongroom(&["drill", "--dry-run"]).ok();
     assert!(planned.stdout.contains("scratch only") && !planned.stdout.contains("PRODUCTION"), "{}", planned.stdout);
@@ -45,11 +47,16 @@ fn a_rehearsal_proves_the_backup_and_leaves_nothing_behind() {
 
     // Nothing of production was touched, nothing is left.
     assert_eq!((estate.contents(DATASET), scratch(&estate, PROJECT)), (before, vec![]));
+    assert_eq!((estate.sheet(), tabs(&estate)), (cells, had));
+    let notes = report["notes"].to_string();
+    assert!(notes.contains("written to a new tab and found the same there"), "{notes}");
     for request in estate.requests(mark).iter().filter(|request| request["mutating"] == true) {
         let path = request["path"].as_str().unwrap_or_default();
         let production =
             path.contains(&format!("datasets/{DATASET}/")) || path.ends_with(&format!("datasets/{DATASET}"));
-        assert!(!production && !path.contains(":pause") && !path.contains("/v4/"), "{request}");
+        // Cells are written to the drill's own tabs; a batchUpdate makes and removes them.
+        let own_tab = path.contains("_drill_") || path.ends_with(":batchUpdate");
+        assert!(!production && !path.contains(":pause") && (!path.contains("/v4/") || own_tab), "{request}");
     }
     // The report is kept, and the backup is marked.
     let drill = report["drill"].as_str().unwrap();
@@ -71,11 +78,11 @@ fn a_rehearsal_proves_the_backup_and_leaves_nothing_behind() {
         (Some("Ann of Finance"), Some(format!("drill {drill}").as_str()))
     );
     assert!(estate.strongroom(&["show"]).ok().stdout.contains("verified"));
-    follows_the_schema(&folder.path().join("report.json"));
+    follows_the_schema(&folder.path().join("report.json"), "drill-report.v1.json");
 }
 
 /// Holds a report against the schema that the program comes with, by a validator of somebody else.
-fn follows_the_schema(report: &std::path::Path) {
+pub fn follows_the_schema(report: &std::path::Path, schema: &str) {
     let Some(python) = std::env::var_os("STRONGROOM_PYTHON") else {
         println!("skipped: STRONGROOM_PYTHON names no Python with jsonschema; scripts/test installs one");
         return;
@@ -83,13 +90,13 @@ fn follows_the_schema(report: &std::path::Path) {
     let check = "import json, sys, jsonschema; s = json.load(open(sys.argv[1])); r = json.load(open(sys.argv[2])); \
         V = jsonschema.Draft202012Validator; V.check_schema(s); V(s).validate(r); \
         r['surprise'] = 1; assert not V(s).is_valid(r)";
-    let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/drill-report.v1.json");
-    let output = std::process::Command::new(python).args(["-c", check, schema]).arg(report).output().unwrap();
+    let schema = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas").join(schema);
+    let output = std::process::Command::new(python).args(["-c", check]).arg(schema).arg(report).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-#[test]
-fn every_loss_is_rehearsed_on_a_copy() {
+/// An estate with a copy of its backups and a project to recover into: every scenario can be rehearsed.
+pub fn ready_for_everything() -> Estate {
     let mut estate = Estate::seeded();
     let bucket = json!({"name": "demo-project-backup-copy", "location": "US"});
     estate.post(&format!("/storage/v1/b?project={PROJECT}"), bucket);
@@ -97,6 +104,12 @@ fn every_loss_is_rehearsed_on_a_copy() {
         text.replace("-daily\"]", "-daily\", \"gs://${BACKUP_BUCKET_PREFIX}-copy\"]")
             .replace("# recovery_project = \"another-project\"", "recovery_project = \"recovery-project\"")
     });
+    estate
+}
+
+#[test]
+fn every_loss_is_rehearsed_on_a_copy() {
+    let mut estate = ready_for_everything();
     estate.strongroom(&["backup"]).ok();
     let before = estate.contents(DATASET);
     for (scenario, told) in [
@@ -233,8 +246,8 @@ fn a_restore_falls_over_to_the_copy() {
 }
 
 /// A fault, what an outsider does to the scratch dataset between load and comparison, and what the drill must say.
-struct Fault {
-    name: &'static str,
+pub struct Fault {
+    pub name: &'static str,
     /// SQL; `{}` stands for the scratch dataset.
     sql: &'static str,
     /// Or a call: method, path below the scratch dataset, body.
@@ -242,7 +255,7 @@ struct Fault {
     says: &'static [&'static str],
 }
 
-const FAULTS: &[Fault] = &[
+pub const FAULTS: &[Fault] = &[
     Fault {
         name: "a row dropped",
         sql: "DELETE FROM `{}.dim_api_key_user` WHERE api_key_id = (SELECT MIN(api_key_id) FROM `{}.dim_api_key_user`)",
@@ -329,18 +342,7 @@ fn every_fault_of_a_restore_fails_the_drill_and_is_named() {
     estate.strongroom(&["backup"]).ok();
 
     for fault in FAULTS {
-        // The plan looks whether the scratch dataset is there, the comparison begins with looking at it again: before
-        // that is answered, all is loaded, and the outsider strikes.
-        let looks = AtomicUsize::new(0);
-        let upstream = estate.sandbox.endpoint().to_string();
-        let proxy = estate.block_on(Proxy::start(estate.sandbox.endpoint(), move |method, path| {
-            let dataset = path.split("/datasets/").nth(1).and_then(|rest| rest.split('?').next()).unwrap_or_default();
-            let looked_at = method == "GET" && dataset.contains("_drill_") && !dataset.contains('/');
-            if looked_at && looks.fetch_add(1, Ordering::SeqCst) == 1 {
-                strike(&upstream, dataset, fault);
-            }
-            Action::Pass
-        }));
+        let proxy = outsider(&estate, fault);
         estate.endpoint = Some(proxy.endpoint().into());
         let run = estate.strongroom(&["--json", "drill"]);
         estate.endpoint = None;
@@ -359,6 +361,30 @@ fn every_fault_of_a_restore_fails_the_drill_and_is_named() {
     estate.strongroom(&["drill"]).ok();
 }
 
+/// A drill that somebody spoils, with its report in a folder.
+pub fn struck(estate: &mut Estate, fault: &str, folder: &std::path::Path) -> Run {
+    let proxy = outsider(estate, FAULTS.iter().find(|known| known.name == fault).expect("a known fault"));
+    estate.endpoint = Some(proxy.endpoint().into());
+    let run = estate.strongroom(&["--json", "drill", "--report-dir", folder.to_str().unwrap()]);
+    estate.endpoint = None;
+    run
+}
+
+/// The plan looks whether the scratch dataset is there, the comparison begins with looking at it again: before that is
+/// answered, all is loaded, and the outsider strikes.
+pub fn outsider(estate: &Estate, fault: &'static Fault) -> Proxy {
+    let looks = AtomicUsize::new(0);
+    let upstream = estate.sandbox.endpoint().to_string();
+    estate.block_on(Proxy::start(estate.sandbox.endpoint(), move |method, path| {
+        let dataset = path.split("/datasets/").nth(1).and_then(|rest| rest.split('?').next()).unwrap_or_default();
+        let looked_at = method == "GET" && dataset.contains("_drill_") && !dataset.contains('/');
+        if looked_at && looks.fetch_add(1, Ordering::SeqCst) == 1 {
+            strike(&upstream, dataset, fault);
+        }
+        Action::Pass
+    }))
+}
+
 /// Does to the scratch dataset what the fault says, as somebody else would.
 fn strike(endpoint: &str, dataset: &str, fault: &'static Fault) {
     let base = format!("{endpoint}/bigquery/v2/projects/{PROJECT}");
@@ -370,19 +396,76 @@ fn strike(endpoint: &str, dataset: &str, fault: &'static Fault) {
             ("POST", format!("{base}/queries"), query.to_string())
         }
     };
-    // The proxy's rule is no async function: the call is made in a thread with a runtime of its own.
-    std::thread::spawn(move || {
+    let text = send(method, url, body);
+    assert!(!text.contains("errorResult"), "{}: {text}", fault.name);
+}
+
+/// Calls the sandbox from a rule of a proxy, which is no async function: in a thread with a runtime of its own.
+fn send(method: &'static str, url: String, body: String) -> String {
+    let call = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let client = reqwest::Client::builder().no_proxy().build().unwrap();
             let request = client.request(method.parse().unwrap(), url).header("content-type", "application/json");
             let answer = request.body(body).send().await.unwrap();
             let (status, text) = (answer.status(), answer.text().await.unwrap());
-            assert!(status.is_success() && !text.contains("errorResult"), "{}: {status} {text}", fault.name);
-        });
-    })
-    .join()
-    .expect("the outsider strikes");
+            assert!(status.is_success(), "{status} {text}");
+            text
+        })
+    };
+    std::thread::spawn(call).join().expect("the outsider strikes")
+}
+
+#[test]
+fn a_spreadsheet_is_written_beside_itself_and_compared() {
+    let mut estate = Estate::seeded();
+    estate.strongroom(&["backup"]).ok();
+    let tabs = |estate: &Estate| {
+        let found = estate.get(&format!("/v4/spreadsheets/{SHEET}?fields=sheets(properties)"));
+        found["sheets"].as_array().unwrap().iter().map(|tab| tab["properties"]["title"].clone()).collect::<Vec<_>>()
+    };
+    let had = tabs(&estate);
+
+    // What was written is not what is there then: somebody strikes before it is read.
+    let struck = AtomicUsize::new(0);
+    let upstream = estate.sandbox.endpoint().to_string();
+    let proxy = estate.block_on(Proxy::start(estate.sandbox.endpoint(), move |method, path| {
+        if method == "GET" && path.contains("/values/") && path.contains("_drill_") {
+            let tab = path.split("/values/").nth(1).and_then(|rest| rest.split('?').next()).unwrap_or_default();
+            if struck.fetch_add(1, Ordering::SeqCst) == 0 {
+                let url = format!("{upstream}/v4/spreadsheets/{SHEET}/values/{tab}!A2?valueInputOption=RAW");
+                send("PUT", url, json!({"values": [["somebody else's"]]}).to_string());
+            }
+        }
+        Action::Pass
+    }));
+    estate.endpoint = Some(proxy.endpoint().into());
+    let run = estate.strongroom(&["--json", "drill"]);
+    let report = run.data();
+    assert_eq!(report["outcome"], "failed", "{run:?}");
+    assert!(report["findings"][0].as_str().unwrap().contains("its cells differ"), "{}", report["findings"]);
+    assert_eq!(tabs(&estate), had, "the tab is removed all the same");
+
+    // It may only be read, as the accounts of drills often may.
+    let proxy = estate.block_on(Proxy::start(estate.sandbox.endpoint(), |method, path| {
+        if method == "POST" && path.ends_with(":batchUpdate") { Action::Answer(403, None) } else { Action::Pass }
+    }));
+    estate.endpoint = Some(proxy.endpoint().into());
+    let report = estate.json(&["drill"]);
+    assert_eq!(report["outcome"], "passed");
+    assert!(report["notes"].to_string().contains("may only be read"), "{}", report["notes"]);
+
+    // A step after it fails: the tab is taken back.
+    let written = AtomicUsize::new(0);
+    let proxy = estate.block_on(Proxy::start(estate.sandbox.endpoint(), move |method, path| {
+        let cells = method == "GET" && path.contains("/values/") && path.contains("_drill_");
+        if cells && written.fetch_add(1, Ordering::SeqCst) == 1 { Action::Answer(403, None) } else { Action::Pass }
+    }));
+    estate.endpoint = Some(proxy.endpoint().into());
+    let run = estate.strongroom(&["--json", "drill"]);
+    assert_eq!((run.code, &run.data()["outcome"]), (14, &json!("not_finished")), "{run:?}");
+    estate.endpoint = None;
+    assert_eq!((tabs(&estate), scratch(&estate, PROJECT)), (had, vec![]));
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The page of a drill as a browser shows it: its figures are read, it fits a phone, it prints, and its colours can be
-//! read. Without a Chromium the tests say so and pass; `scripts/test` installs one.
+//! The pages of drills and backups as a browser shows them: their figures are read, they fit a phone, they print, and
+//! their colours can be read. Without a Chromium the tests say so and pass; `scripts/test` installs one.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::estate::{DATASET, Estate, PROJECT};
+use crate::proxy::{Action, Proxy};
 
 /// The browser: named by STRONGROOM_CHROMIUM, or found by its usual names.
 fn chromium() -> Option<PathBuf> {
@@ -72,10 +73,12 @@ const MEASURE: &str = r##"
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
     if (ratio < worst.ratio) worst = { ratio, text };
   }
-  const rows = id => [...document.querySelectorAll(`#${id} tbody tr`)].map(tr => [...tr.children].map(c => c.innerText.trim()));
+  const rows = id => [...document.querySelectorAll(`#${id} > tbody > tr`)].map(tr => [...tr.children].map(c => c.innerText.trim()));
   const measured = {
     verdict: document.querySelector("#verdict strong").innerText, findings: [...document.querySelectorAll("#findings li")].map(l => l.innerText),
     tables: rows("tables"), objectives: rows("objectives"), phases: rows("phases").length, drills: rows("drills"), signature: rows("signature"),
+    failedSteps: rows("phases").filter(row => row.join(" ").includes("FAILED")), figures: [...document.querySelectorAll(".figures div")].map(d => d.innerText.split("\n")),
+    copies: rows("copies"), steps: rows("steps"), checks: rows("checks"), backups: [...document.querySelectorAll("#backups tbody tr")].map(tr => [...tr.children].map(c => c.textContent)), sheets: rows("sheets"),
     width: [document.documentElement.scrollWidth, document.documentElement.clientWidth],
     boxes: document.querySelectorAll(".box").length,
     charts: [...document.querySelectorAll("svg")].map(s => [s.getAttribute("role"), s.getAttribute("aria-label"), s.getBoundingClientRect().width > 0]),
@@ -94,13 +97,21 @@ fn drilled(estate: &Estate, args: &[&str], folder: &Path) -> (Value, PathBuf) {
     (estate.strongroom(&all).data(), folder.join("report.html"))
 }
 
-#[test]
-fn the_page_of_a_drill_tells_its_figures_in_a_browser() {
+fn browser() -> Option<Browser> {
     let Some(program) = chromium() else {
         println!("skipped: there is no Chromium; scripts/test installs one");
-        return;
+        return None;
     };
-    let browser = Browser { program, profile: tempfile::tempdir().unwrap() };
+    Some(Browser { program, profile: tempfile::tempdir().unwrap() })
+}
+
+fn number(cell: &Value) -> Option<u64> {
+    cell.as_str().and_then(|text| text.replace(',', "").parse().ok())
+}
+
+#[test]
+fn the_page_of_a_drill_tells_its_figures_in_a_browser() {
+    let Some(browser) = browser() else { return };
     let estate = Estate::seeded();
     estate.strongroom(&["backup"]).ok();
     estate.strongroom(&["backup", "--tier", "weekly"]).ok();
@@ -133,9 +144,13 @@ fn the_page_of_a_drill_tells_its_figures_in_a_browser() {
     assert!(seen["signature"].to_string().contains("Ann of Finance"));
     assert!(seen["signature"].to_string().contains(report["backup"]["manifest_sha256"].as_str().unwrap()));
 
-    // For everybody: every chart is told in words, every header says of what, contrast by WCAG AA.
+    for_everybody(&browser, &seen, &page, "drill-page", 15);
+}
+
+/// Every chart is told in words, every header says of what, contrast by WCAG AA; it fits desktop and phone, and prints.
+fn for_everybody(browser: &Browser, seen: &Value, page: &Path, name: &str, at_least_charts: usize) {
     let charts = seen["charts"].as_array().unwrap();
-    assert!(charts.len() > 15, "{}", charts.len());
+    assert!(charts.len() > at_least_charts, "{}", charts.len());
     for chart in charts {
         assert!(
             chart[0] == "img" && chart[1].as_str().is_some_and(|label| !label.is_empty()) && chart[2] == true,
@@ -145,18 +160,125 @@ fn the_page_of_a_drill_tells_its_figures_in_a_browser() {
     assert_eq!((&seen["headless"], &seen["lang"], &seen["headings"][0]), (&json!(0), &json!("en"), &json!("H1")));
 
     // Kept for people to look at, beside the build.
-    let shots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("drill-page");
+    let shots = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::create_dir_all(&shots).unwrap();
     for (name, size) in [("desktop", (1280, 3600)), ("phone", (390, 7200))] {
-        let seen = browser.measure(size, &page);
+        let seen = browser.measure(size, page);
         let widths = (seen["width"][0].as_u64().unwrap(), seen["width"][1].as_u64().unwrap());
         assert!(widths.0 <= widths.1, "{name}: the page is {} wide in a window of {}", widths.0, widths.1);
         assert!(seen["worst"]["ratio"].as_f64().unwrap() >= 4.5, "{name}: {}", seen["worst"]);
         let file = shots.join(format!("{name}.png"));
-        browser.run(size, &[format!("--screenshot={}", file.display())], &page);
+        browser.run(size, &[format!("--screenshot={}", file.display())], page);
         assert!(std::fs::metadata(&file).unwrap().len() > 20_000, "{name}");
     }
     let print = shots.join("print.pdf");
-    browser.run((1280, 900), &["--no-pdf-header-footer".into(), format!("--print-to-pdf={}", print.display())], &page);
+    browser.run((1280, 900), &["--no-pdf-header-footer".into(), format!("--print-to-pdf={}", print.display())], page);
     assert!(std::fs::read(&print).unwrap().starts_with(b"%PDF"));
+}
+
+#[test]
+fn the_page_of_a_failed_drill_says_what_differs() {
+    let Some(browser) = browser() else { return };
+    let mut estate = Estate::seeded();
+    estate.strongroom(&["backup"]).ok();
+    let folder = tempfile::tempdir().unwrap();
+    // Somebody deletes a row of the scratch dataset before it is compared.
+    let run = crate::drill::struck(&mut estate, "a row dropped", folder.path());
+    assert!(matches!(run.code, 3 | 13), "{run:?}");
+    let page = folder.path().join("report.html");
+    let seen = browser.measure((1280, 900), &page);
+    assert_eq!(seen["verdict"], "FAILED: not everything came back as it was");
+    let findings = run.data()["findings"].clone();
+    assert_eq!(seen["findings"], findings, "{findings:#}");
+    let lost = seen["tables"].as_array().unwrap().iter().find(|row| row[0] == "dim_api_key_user").unwrap();
+    assert_eq!((number(&lost[1]), number(&lost[2]), &lost[3]), (Some(37), Some(36), &json!("NO")), "{lost}");
+    for_everybody(&browser, &seen, &page, "failed-drill-page", 10);
+
+    // A step fails: the drill does not finish, and the page says at which.
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = estate.block_on(Proxy::start(estate.sandbox.endpoint(), |method, path| {
+        let compared = method == "GET" && path.contains("_drill_") && path.contains("/tables/");
+        if compared { Action::Answer(403, None) } else { Action::Pass }
+    }));
+    estate.endpoint = Some(proxy.endpoint().into());
+    let run = estate.strongroom(&["--json", "drill", "--report-dir", folder.path().to_str().unwrap()]);
+    assert_eq!(run.code, 14, "{run:?}");
+    let seen = browser.measure((1280, 900), &folder.path().join("report.html"));
+    assert_eq!(seen["verdict"], "NOT FINISHED: a step failed, what was begun was taken back");
+    assert_eq!(seen["failedSteps"][0][0], "compare", "{}", seen["failedSteps"]);
+}
+
+#[test]
+fn the_page_of_a_backup_tells_its_figures_in_a_browser() {
+    let estate = crate::drill::ready_for_everything();
+    estate.strongroom(&["backup"]).ok();
+    estate.query(&format!("DELETE FROM `{PROJECT}.{DATASET}.dim_model_price` WHERE model = (SELECT MIN(model) FROM `{PROJECT}.{DATASET}.dim_model_price`)"));
+    let manifest = estate.json(&["backup"]);
+    let name = manifest["name"].as_str().unwrap();
+
+    // The document, by name and as the latest; its schema is checked by somebody else's validator.
+    let folder = tempfile::tempdir().unwrap();
+    let (document, page) = (folder.path().join("report.json"), folder.path().join("report.html"));
+    let write = |format: &str, file: &Path, of: &[&str]| {
+        let mut args = vec!["report", "--format", format, "--output", file.to_str().unwrap()];
+        args.extend(of);
+        estate.strongroom(&args).ok();
+    };
+    write("json", &document, &[name]);
+    write("html", &page, &["--backup"]);
+    crate::drill::follows_the_schema(&document, "backup-report.v1.json");
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(&document).unwrap()).unwrap();
+    assert_eq!((&report["backup"]["name"], &report["findings"]), (&json!(name), &json!([])));
+    assert_eq!(report["copies"].as_array().unwrap().len(), 2);
+    let text = estate.strongroom(&["report", name]).ok().stdout;
+    for said in [name, "gs://demo-project-backup-copy", "not verified yet", "validation at the cut", "passed"] {
+        assert!(text.contains(said), "'{said}' is missing in:\n{text}");
+    }
+    let unknown = estate.strongroom(&["report", "--backup", "no-such-backup"]);
+    assert_eq!(unknown.code, 10, "{unknown:?}");
+
+    let Some(browser) = browser() else { return };
+    let seen = browser.measure((1280, 900), &page);
+    assert_eq!(seen["verdict"], "Whole: every object lies where it should");
+    let shown = seen["tables"].as_array().unwrap();
+    let records = manifest["sources"][0]["tables"].as_array().unwrap();
+    for record in records {
+        let row = shown.iter().find(|row| {
+            row[0]
+                .as_str()
+                .is_some_and(|name| name.ends_with(record["table"].as_str().unwrap().rsplit('.').next().unwrap()))
+        });
+        let row = row.unwrap_or_else(|| panic!("{record}"));
+        assert_eq!(number(&row[1]), record["row_count"].as_u64(), "{row}");
+        let before = number(&row[2]).unwrap();
+        if row[0].as_str().unwrap().contains("dim_model_price") {
+            assert!(before > number(&row[1]).unwrap(), "{row}");
+        } else {
+            assert_eq!(number(&row[1]), Some(before), "{row}");
+        }
+        assert_eq!(row[4], "proven", "{row}");
+    }
+    let cost = estate.query(&format!("SELECT CAST(SUM(cost_usd) AS STRING) FROM `{PROJECT}.{DATASET}.fct_cost_daily`"));
+    let row = shown.iter().find(|row| row[0] == "sum of cost_usd").expect("the total of the costs");
+    assert_eq!(row[1].as_str().unwrap().replace(',', ""), cost[0][0].as_str().unwrap());
+    assert_eq!(seen["steps"].as_array().map(Vec::len), manifest["timings"].as_array().map(Vec::len));
+    assert_eq!(seen["checks"].as_array().map(Vec::len), manifest["validation"].as_array().map(Vec::len));
+    assert_eq!(seen["backups"].as_array().map(Vec::len), Some(2), "{}", seen["backups"]);
+    assert_eq!(seen["sheets"].as_array().map(Vec::len), Some(1));
+    let objects = report["copies"][0]["objects"].as_u64().unwrap();
+    for copy in seen["copies"].as_array().unwrap() {
+        assert_eq!((&copy[1], &copy[2]), (&json!(format!("{objects} of {objects}")), &json!("yes")), "{copy}");
+    }
+    assert!(seen["signature"].to_string().contains(report["backup"]["manifest_sha256"].as_str().unwrap()));
+    for_everybody(&browser, &seen, &page, "backup-page", 8);
+
+    // An object of the copy is lost: the page says so, and that the backup is whole all the same.
+    let key = manifest["sources"][0]["tables"][0]["objects"][0]["key"].as_str().unwrap().replace('/', "%2F");
+    estate.delete(&format!("/storage/v1/b/demo-project-backup-copy/o/{key}"));
+    write("html", &page, &["--backup"]);
+    let seen = browser.measure((1280, 900), &page);
+    assert_eq!(seen["verdict"], "Whole, but something asks for attention");
+    let finding = seen["findings"][0].as_str().unwrap();
+    assert!(finding.contains("demo-project-backup-copy") && finding.contains("1 of "), "{finding}");
+    assert_eq!(seen["copies"][1][2], "NO");
 }

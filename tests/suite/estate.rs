@@ -35,6 +35,14 @@ pub struct Run {
 }
 
 impl Run {
+    fn of(output: &std::process::Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
     /// The data of the JSON document on stdout.
     pub fn data(&self) -> Value {
         let document: Value = serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"));
@@ -72,20 +80,31 @@ impl Estate {
 
     /// Runs the program.
     pub fn strongroom(&self, args: &[&str]) -> Run {
-        let child = self.command(args).output().expect("strongroom runs");
-        Run {
-            code: child.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&child.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&child.stderr).into_owned(),
-        }
+        Run::of(&self.command(args).output().expect("strongroom runs"))
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
+        let mut command = self.pointed_here(env!("CARGO_BIN_EXE_strongroom"));
+        command.arg("--config").arg(&self.config).args(args);
         command
-            .arg("--config")
-            .arg(&self.config)
+    }
+
+    /// Runs a program of `scripts/` that calls strongroom.
+    pub fn script(&self, name: &str, args: &[&str]) -> Run {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(name);
+        let output = self
+            .pointed_here(script)
             .args(args)
+            .env("STRONGROOM", env!("CARGO_BIN_EXE_strongroom"))
+            .env("STRONGROOM_CONFIG", &self.config)
+            .output()
+            .expect("the script runs");
+        Run::of(&output)
+    }
+
+    fn pointed_here(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command
             .env("GOOGLE_CLOUD_PROJECT", PROJECT)
             .env("STRONGROOM_GOOGLE_ENDPOINT", self.endpoint.as_deref().unwrap_or(self.sandbox.endpoint()))
             .env("STRONGROOM_GOOGLE_CREDENTIALS", "anonymous")

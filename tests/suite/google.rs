@@ -478,3 +478,55 @@ async fn a_server_that_is_gone_is_transient_for_reads() {
     let failure = google.scheduler.run_job("projects/p/locations/l/jobs/j").await.unwrap_err();
     assert!(matches!(failure, Failure::Transient { .. }), "{failure:?}");
 }
+
+/// A service that answers only who has a token for it, and the service of Google's that gives such tokens:
+/// https://cloud.google.com/iam/docs/reference/credentials/rest/v1/projects.serviceAccounts/generateIdToken and
+/// https://cloud.google.com/run/docs/authenticating/service-to-service.
+async fn guarded_service() -> String {
+    use axum::extract::{Path, Request};
+    use axum::http::StatusCode;
+    use axum::response::IntoResponse;
+    use axum::routing::{any, post};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let audience = format!("{endpoint}/service");
+    let tokens = post(move |Path(account): Path<String>, axum::Json(body): axum::Json<Value>| async move {
+        if body != json!({"audience": audience, "includeEmail": true}) {
+            return (StatusCode::BAD_REQUEST, axum::Json(json!({"error": {"code": 400, "message": body.to_string()}})));
+        }
+        if account != "caller@demo-project.iam.gserviceaccount.com:generateIdToken" {
+            return (
+                StatusCode::FORBIDDEN,
+                axum::Json(json!({"error": {"code": 403, "message": "may not be impersonated"}})),
+            );
+        }
+        (StatusCode::OK, axum::Json(json!({"token": "a.b.c"})))
+    });
+    let service = any(|request: Request| async move {
+        let token = request.headers().get("authorization").map(|value| value.as_bytes().to_vec());
+        match token.as_deref() {
+            Some(b"Bearer a.b.c") => (StatusCode::OK, format!("{} {}", request.method(), request.uri().path())),
+            _ => (StatusCode::UNAUTHORIZED, "who calls?".to_string()),
+        }
+        .into_response()
+    });
+    let router = axum::Router::new()
+        .route("/v1/projects/-/serviceAccounts/{account}", tokens)
+        .route("/service/{*path}", service);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    endpoint
+}
+
+#[tokio::test]
+async fn a_service_that_asks_who_calls_is_called_in_the_name_of_an_account() {
+    let endpoint = guarded_service().await;
+    let google = connect(&endpoint).await;
+    let service = json!({"uri": format!("{endpoint}/service")});
+    let caller = Some("caller@demo-project.iam.gserviceaccount.com");
+    let call = |path, body, caller| google.run.call_service(&service, path, body, caller);
+    assert_eq!(call("/health", None, caller).await.unwrap(), (200, "GET /service/health".into()));
+    assert_eq!(call("/run", Some("{}"), caller).await.unwrap(), (200, "POST /service/run".into()));
+    assert_eq!(call("/health", None, None).await.unwrap().0, 401, "without a name");
+    let denied = call("/health", None, Some("other@demo-project.iam.gserviceaccount.com")).await.unwrap_err();
+    assert!(matches!(&denied, Failure::Denied { object, .. } if object.contains("other@demo-project")), "{denied:?}");
+}

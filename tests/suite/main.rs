@@ -2,6 +2,7 @@
 
 mod drill;
 mod drill_page;
+mod drill_scripts;
 mod edges;
 mod estate;
 mod failing_calls;

@@ -113,6 +113,22 @@ fn a_backup_is_asked_without_restoring_it() {
     assert_eq!(estate.json(&["query", "latest", "SELECT COUNT(*) AS c FROM wide"])["rows"], json!([["50000"]]));
     assert!(bytes_read(&estate, mark, "wide") < 20_000, "counting reads footers only");
 
+    // What no row group can hold is not looked for in any: only the footer is read.
+    for filter in ["n > 60000", "day < DATE '2023-12-31'", "n < 0 AND same = 'x'", "n IN (0, 50001)"] {
+        let mark = estate.mark();
+        let sql = format!("SELECT COUNT(*) AS c FROM wide WHERE {filter}");
+        assert_eq!(estate.json(&["query", "latest", &sql])["rows"], json!([["0"]]), "{filter}");
+        let read = bytes_read(&estate, mark, "wide");
+        assert!(read < 20_000, "{filter}: {read} bytes");
+    }
+    for filter in
+        ["n = 50000", "day >= DATE '2025-01-01' AND n < 701", "n IS NULL OR n = 1", "NOT (n > 1)", "share > 16666"]
+    {
+        let sql = format!("SELECT COUNT(*) AS c FROM wide WHERE {filter}");
+        let live = sql.replace("FROM wide", &format!("FROM {DATASET}.wide"));
+        assert_eq!(estate.json(&["query", "latest", &sql])["rows"], json!(estate.query(&live)), "{filter}");
+    }
+
     // Every spelling of a table's name, views too, the same answers as the warehouse gives.
     for sql in [
         "SELECT COUNT(*) AS c, SUM(cost_usd) AS s, MIN(usage_date) AS d FROM fct_cost_daily",
@@ -162,6 +178,14 @@ fn a_backup_is_asked_without_restoring_it() {
         let live = sql.replace("FROM ", &format!("FROM {DATASET}."));
         assert_eq!(estate.json(&["query", &avro, sql])["rows"], json!(estate.query(&live)), "{sql}");
     }
+
+    // A spreadsheet's tab is a table of texts, named by its source and its title.
+    let rows = estate.sheet().as_array().unwrap().len() - 1;
+    let sql = "SELECT COUNT(*) AS c FROM mappings.mappings";
+    assert_eq!(estate.json(&["query", "latest", sql])["rows"], json!([[rows.to_string()]]));
+    let sql =
+        "SELECT COUNT(*) AS c FROM mappings.mappings AS m JOIN dim_api_key_user AS u ON m.api_key_id = u.api_key_id";
+    assert_ne!(estate.json(&["query", "latest", sql])["rows"], json!([["0"]]));
 
     // The validation queries over the files alone.
     let mark = estate.mark();
@@ -225,7 +249,24 @@ fn rows_that_differ_are_shown() {
     estate.query(&format!("ALTER TABLE {DATASET}.ledger ADD COLUMN more STRING"));
     let text = estate.strongroom(&["diff", "latest", "--table", "ledger", "--table", "twins"]);
     assert_eq!(text.code, 7);
-    assert!(text.stdout.contains("the table has 'more") && text.stdout.contains("twins: is not there"), "{text:?}");
+    assert!(text.stdout.contains("column more (STRING) is new"), "{text:?}");
+    assert!(text.stdout.contains("3 rows removed, 3 added") && text.stdout.contains("twins: is not there"), "{text:?}");
+    // Columns that are gone, new, of another type and in another place: the others are compared all the same.
+    estate.query(&format!(
+        "CREATE OR REPLACE TABLE {DATASET}.ledger AS SELECT cost, id, CAST(note AS BYTES) AS note, 1 AS more FROM {DATASET}.ledger"
+    ));
+    let run = estate.strongroom(&["--json", "diff", "latest", "--table", "ledger"]);
+    let ledger = &run.data()["tables"][0];
+    let changes =
+        ["seen_at (TIMESTAMP) is gone", "note was STRING, is BYTES", "more (INT64) is new", "order is another"];
+    assert_eq!((run.code, &ledger["columns"]), (7, &json!(changes)), "{run:?}");
+    // Of the two rows that were changed, one was in a column that is gone.
+    assert_eq!((&ledger["removed_rows"], &ledger["added_rows"]), (&json!(2), &json!(2)), "{ledger}");
+    let five = &ledger["rows"][0];
+    assert_eq!((&five["columns"], &five["before"]), (&json!(["cost"]), &json!({"id": 5, "cost": "1.25"})), "{ledger}");
+    estate.query(&format!("CREATE OR REPLACE TABLE {DATASET}.ledger AS SELECT 7 AS other"));
+    let text = estate.strongroom(&["diff", "latest", "--table", "ledger"]);
+    assert!(text.code == 7 && text.stdout.contains("column other (INT64) is new"), "{text:?}");
     let none = estate.strongroom(&["diff", "latest", "--table", "nothing"]);
     assert!(none.code == 1 && none.stderr.contains("holds no such table"), "{none:?}");
 }

@@ -226,6 +226,14 @@ async fn ages(context: &Context, now: jiff::Timestamp) -> Result<Vec<Age>, JobEr
     Ok(ages)
 }
 
+/// Whether there is a report of a drill of this name.
+///
+/// # Errors
+/// When the store cannot be listed.
+pub async fn is_stored(context: &Context, drill: &str) -> Result<bool, JobError> {
+    Ok(drills::names(context.home.as_ref()).await?.iter().any(|name| name == drill))
+}
+
 /// The report of a drill that was run before.
 pub async fn stored(context: &Context, drill: Option<&str>) -> Result<DrillReport, JobError> {
     use crate::catalog::CatalogError;

@@ -1,5 +1,7 @@
 //! The drills that bring data back: set up, break, find, recover, prove, tear down.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::super::restore::{self, Restored, RestoredTable};
@@ -17,7 +19,7 @@ use crate::plan::drill::{Scenario, Victim};
 use crate::report::TableLine;
 use crate::saga::{Done, Saga};
 use crate::source::bigquery::{self, JobIds};
-use crate::source::sheets::Grid;
+use crate::source::sheets::{self, Grid};
 
 pub(super) struct Work<'a> {
     pub context: &'a Context,
@@ -65,11 +67,15 @@ impl Work<'_> {
                 Err(message) => findings.evidence.add(Point::Dashboards, false, format!("{view}: {message}")),
             }
         }
+        let mut scratch_tabs = Vec::new();
         if entry.manifest.sheets().next().is_some() {
-            let tabs = saga.step("mappings", self.mappings(entry)).await?;
-            findings.notes.extend(tabs);
+            let tabs = saga.step("scratch_tabs", self.scratch_tabs(entry)).await?;
+            let (notes, differences) = saga.step("mappings", self.mappings(entry, &tabs)).await?;
+            findings.notes.extend(notes);
+            findings.differences.extend(differences);
+            scratch_tabs = tabs.into_values().flatten().collect();
         }
-        saga.step("teardown", self.teardown()).await?;
+        saga.step("teardown", self.teardown(&scratch_tabs)).await?;
         Ok(())
     }
 
@@ -84,12 +90,13 @@ impl Work<'_> {
         self.subject.plan.scratch.values().cloned().collect()
     }
 
-    async fn teardown(&self) -> Result<Done<()>, JobError> {
+    async fn teardown(&self, tabs: &[(String, String)]) -> Result<Done<()>, JobError> {
         let datasets = self.datasets();
         run::drop_scratch(self.context, self.id, &datasets).await?;
+        run::drop_tabs(self.context, self.id, tabs).await?;
         // With the datasets, all that any step made in them is gone.
         let done = Done::new(()).note(format!("{} removed", count(datasets.len(), "dataset")));
-        let steps = ["scratch", "setup_prepare", "prepare", "again_safeguard", "again_prepare"];
+        let steps = ["scratch", "scratch_tabs", "setup_prepare", "prepare", "again_safeguard", "again_prepare"];
         Ok(steps.into_iter().fold(done, Done::discharges))
     }
 
@@ -181,7 +188,9 @@ impl Work<'_> {
     async fn validate(&self, entry: &Entry) -> Result<Done<Vec<crate::plan::compare::Verdict>>, JobError> {
         let mut verdicts = Vec::new();
         for dataset in self.datasets() {
-            verdicts.extend(super::super::validate::run(self.context, &dataset, Some(&entry.manifest)).await?.verdicts);
+            let manifest = &entry.manifest;
+            let validation = super::super::validate::run(self.context, &dataset, Some(manifest), manifest.data_of());
+            verdicts.extend(validation.await?.verdicts);
         }
         let note = count(verdicts.len(), "check");
         Ok(Done::new(verdicts).note(note))
@@ -207,9 +216,37 @@ impl Work<'_> {
         Ok(Done::new(asked).note(note))
     }
 
-    /// Reads the spreadsheets' cells as a restore would, without writing them anywhere.
-    async fn mappings(&self, entry: &Entry) -> Result<Done<Vec<String>>, JobError> {
-        let mut lines = Vec::new();
+    /// Journals the tabs that are to be removed, before any is made. A spreadsheet that is gone has none.
+    async fn scratch_tabs(&self, entry: &Entry) -> Result<Done<ScratchTabs>, JobError> {
+        const LONGEST: usize = 100; // of a tab's title
+        let suffix = run::scratch_suffix(self.id);
+        let mut tabs = ScratchTabs::new();
+        for source in entry.manifest.sheets() {
+            let there = match self.context.google.sheets.get(&source.spreadsheet).await {
+                Ok(_) => true,
+                Err(Failure::NotFound { .. } | Failure::Denied { .. }) => false,
+                Err(error) => return Err(error.into()),
+            };
+            for tab in &source.tabs {
+                let kept: String = tab.title.chars().take(LONGEST.saturating_sub(suffix.len())).collect();
+                let scratch = there.then(|| (source.spreadsheet.clone(), format!("{kept}{suffix}")));
+                tabs.insert((source.spreadsheet.clone(), tab.title.clone()), scratch);
+            }
+        }
+        let made: Vec<(String, String)> = tabs.values().flatten().cloned().collect();
+        let note = count(made.len(), "tab");
+        Ok(Done::new(tabs).undo(Undo::DropTabs { tabs: made }.to_value()).note(note))
+    }
+
+    /// Reads the cells of the backup's tabs, writes them to scratch tabs as a restore would, and holds what is there then
+    /// against them: what was done, and what differs.
+    async fn mappings(
+        &self,
+        entry: &Entry,
+        scratch: &ScratchTabs,
+    ) -> Result<Done<(Vec<String>, Vec<String>)>, JobError> {
+        let google = &self.context.google;
+        let (mut lines, mut differences) = (Vec::new(), Vec::new());
         for (source, tab) in entry.manifest.sheets().flat_map(|s| s.tabs.iter().map(move |tab| (s, tab))) {
             let bytes = checked(entry, &tab.cells).await?;
             let corrupt = |message: String| Failure::Corrupt { object: tab.cells.key.clone(), message };
@@ -218,13 +255,27 @@ impl Work<'_> {
             if rows != tab.row_count {
                 return Err(corrupt(format!("holds {rows} rows, written were {}", tab.row_count)).into());
             }
-            lines.push(format!(
-                "tab '{}' of spreadsheet '{}': {rows} rows read and checked, not written anywhere",
-                tab.title, source.title
-            ));
+            let about = format!("tab '{}' of spreadsheet '{}': {rows} rows", tab.title, source.title);
+            let target = scratch.get(&(source.spreadsheet.clone(), tab.title.clone())).and_then(Option::as_ref);
+            let Some((spreadsheet, title)) = target else {
+                lines.push(format!("{about} read and checked; the spreadsheet is not there to write them to"));
+                continue;
+            };
+            match sheets::write(google, spreadsheet, title, true, &grid).await {
+                Ok(()) => {}
+                Err(Failure::Denied { .. }) => {
+                    lines.push(format!("{about} read and checked, not written: the spreadsheet may only be read"));
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            match sheets::read(google, spreadsheet, title).await?.same(&grid) {
+                true => lines.push(format!("{about} written to a new tab and found the same there")),
+                false => differences.push(format!("{about}: written to a new tab, its cells differ")),
+            }
         }
-        let note = count(lines.len(), "tab");
-        Ok(Done::new(lines).note(note))
+        let note = format!("{}, {}", count(lines.len(), "tab"), count(differences.len(), "difference"));
+        Ok(Done::new((lines, differences)).note(note))
     }
 
     /// The first cell of what a query gives.
@@ -234,6 +285,9 @@ impl Work<'_> {
         Ok(result.rows.first().and_then(|row| row.first()).cloned().unwrap_or_default())
     }
 }
+
+/// By spreadsheet and title, the tab that stands for it; none where the spreadsheet is gone.
+type ScratchTabs = BTreeMap<(String, String), Option<(String, String)>>;
 
 impl Findings {
     fn take_restored(&mut self, restored: Restored) {
@@ -248,18 +302,10 @@ impl Findings {
             rows_before: table.expected_row_count,
             rows_after: table.row_count,
             proven: table.proven,
-            before: table.expected.map(without_buckets),
-            after: table.found.map(without_buckets),
+            before: table.expected.map(Totals::without_buckets),
+            after: table.found.map(Totals::without_buckets),
         }));
     }
-}
-
-/// The figures for people: where rows differ is told by the findings.
-fn without_buckets(mut totals: Totals) -> Totals {
-    if let Some(fingerprint) = &mut totals.fingerprint {
-        fingerprint.buckets = None;
-    }
-    totals
 }
 
 fn no_backup() -> Failure {

@@ -228,7 +228,7 @@ impl Work<'_> {
         let location = resource["location"].as_str().unwrap_or_default();
         let sql = queries::on_dataset(&query.sql, dataset);
         let found = validate::run_query(self.context, dataset.project(), location, query, &sql).await?;
-        let verdict = judge(query, None, &found);
+        let verdict = judge(query, None, &found, self.context.now());
         let seen = match verdict.state {
             State::Passed => format!("nothing unusual in {dataset}"),
             _ => format!("look at this: {}", verdict.findings.join("; ")),

@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::manifest::Manifest;
-use crate::model::{BackupName, TierName, Totals};
+use crate::model::Totals;
 use crate::plan::compare::{State, Verdict};
 use crate::plan::drill::Scenario;
 use crate::plan::drill::checklist::{Item, ItemState};
 use crate::plan::drill::objectives::{Measured, Phase};
 use crate::plan::drill::recovery::Recovery;
+use crate::report::BackupLine;
 
 /// The version of the document.
 pub const VERSION: u32 = 1;
@@ -58,23 +58,6 @@ pub enum Outcome {
     NotFinished,
 }
 
-/// A backup in a few figures.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct BackupLine {
-    pub name: BackupName,
-    pub tier: TierName,
-    /// The instant of which the data is.
-    pub data_of: Timestamp,
-    pub size_bytes: u64,
-    pub row_count: u64,
-    pub commit_id: String,
-    /// SHA-256 of the manifest's bytes, in hex.
-    pub manifest_sha256: String,
-    /// By which program it was written.
-    pub tool: String,
-    pub place: String,
-}
-
 /// A table before the loss and after the recovery.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TableLine {
@@ -106,22 +89,6 @@ pub struct Signature {
     pub holder: String,
     pub tool: String,
     pub run: String,
-}
-
-impl BackupLine {
-    pub fn of(manifest: &Manifest, sha256: &str, place: &str) -> Self {
-        Self {
-            name: manifest.name.clone(),
-            tier: manifest.tier.clone(),
-            data_of: manifest.cut_at.unwrap_or(manifest.started_at),
-            size_bytes: manifest.size_bytes(),
-            row_count: manifest.row_count(),
-            commit_id: manifest.commit_id.clone(),
-            manifest_sha256: sha256.into(),
-            tool: manifest.tool.clone(),
-            place: place.into(),
-        }
-    }
 }
 
 impl DrillLine {

@@ -1,11 +1,10 @@
 //! Reports of drills: the document, and what is made of it for people.
 
-mod charts;
 mod document;
 mod page;
 mod text;
 
-pub use document::{BackupLine, DrillLine, DrillReport, Outcome, Signature, TableLine, VERSION};
+pub use document::{DrillLine, DrillReport, Outcome, Signature, TableLine, VERSION};
 pub use page::page;
 pub use text::{plan, text};
 
@@ -48,7 +47,7 @@ fn sums<'a>(
 }
 
 /// A length of time in the unit that suits a limit.
-fn milliseconds(ms: i64) -> String {
+pub(super) fn milliseconds(ms: i64) -> String {
     super::duration(jiff::SignedDuration::from_millis(ms))
 }
 

@@ -1,14 +1,13 @@
-//! A drill's report as one page that needs nothing else: no script, no network. It is read by people of finance, printed,
-//! and opened on a phone.
+//! A drill's report as one page.
 
-use std::fmt::Write;
-
-use super::charts::{Column, Span, bar, columns};
 use super::{DrillReport, Outcome, milliseconds, seconds, state_word, sums};
 use crate::model::ColumnTotals;
 use crate::plan::compare::State;
 use crate::plan::drill::checklist::{Area, ItemState};
 use crate::plan::drill::objectives::{Part, Phase, PhaseOutcome};
+use crate::report::page::{
+    Column, Span, bar, columns, day, day_and_time, escape, figures, frame, grouped, put, signature, sizes, verdict,
+};
 use crate::report::{bytes, thousands};
 
 /// The page.
@@ -22,39 +21,7 @@ pub fn page(report: &DrillReport) -> String {
     checklist(report, &mut body);
     trends(report, &mut body);
     signatures(report, &mut body);
-    let title = escape(&format!("{}: {}", report.title, report.system));
-    let css = include_str!("page.css");
-    format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n<title>{title}</title>\n<style>\n{css}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
-    )
-}
-
-pub(super) fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-/// Writing into a `String` does not fail.
-macro_rules! put {
-    ($out:expr, $($arg:tt)*) => {{ let _ = writeln!($out, $($arg)*); }};
-}
-
-fn day_and_time(at: jiff::Timestamp) -> String {
-    at.strftime("%-d %B %Y, %H:%M UTC").to_string()
-}
-
-fn day(at: jiff::Timestamp) -> String {
-    at.strftime("%-d %b %Y").to_string()
+    frame(&format!("{}: {}", report.title, report.system), &body)
 }
 
 const fn color(outcome: Outcome) -> &'static str {
@@ -73,32 +40,23 @@ fn head(report: &DrillReport, out: &mut String) {
         escape(&report.system),
         day_and_time(report.started_at)
     );
-    put!(out, "<div class=\"verdict {}\" id=\"verdict\">", color(report.outcome));
-    put!(out, "<strong>{}</strong>", report.outcome.verdict());
-    put!(out, "<p>{}</p>", escape(report.scenario.story()));
-    if !report.findings.is_empty() {
-        put!(out, "<ul id=\"findings\">");
-        for finding in &report.findings {
-            put!(out, "<li>{}</li>", escape(finding));
-        }
-        put!(out, "</ul>");
-    }
-    put!(out, "</div>\n<dl class=\"figures\">");
-    let mut figure = |name: &str, value: String| put!(out, "<div><dt>{name}</dt><dd>{}</dd></div>", escape(&value));
+    let words = (color(report.outcome), report.outcome.verdict());
+    verdict(words, report.scenario.story(), &report.findings, out);
+    let mut shown = Vec::new();
     if !report.tables.is_empty() {
-        figure("Rows back", thousands(report.tables.iter().map(|table| table.rows_after).sum()));
+        shown.push(("Rows back", thousands(report.tables.iter().map(|table| table.rows_after).sum())));
         let proven = report.tables.iter().filter(|table| table.proven == Some(true)).count();
-        figure("Tables proven the same", format!("{proven} of {}", report.tables.len()));
+        shown.push(("Tables proven the same", format!("{proven} of {}", report.tables.len())));
     }
     if let Some(full) = report.objectives.iter().find(|line| line.objective == "rto_full") {
-        figure("Time to recover", full.measured_ms.map_or("not measured".into(), milliseconds));
+        shown.push(("Time to recover", full.measured_ms.map_or("not measured".into(), milliseconds)));
     }
     if let Some(age) = report.objectives.iter().find(|line| line.objective == "rpo_transactions") {
-        figure("Data that would be lost", age.measured_ms.map_or("unknown".into(), milliseconds));
+        shown.push(("Data that would be lost", age.measured_ms.map_or("unknown".into(), milliseconds)));
     }
     let by_hand = report.checklist.iter().filter(|item| item.state == ItemState::ByHand).count();
-    figure("Left for a person to tick", by_hand.to_string());
-    put!(out, "</dl>");
+    shown.push(("Left for a person to tick", by_hand.to_string()));
+    figures(&shown, out);
     if let Some(backup) = &report.backup {
         put!(
             out,
@@ -235,16 +193,6 @@ fn tables(report: &DrillReport, out: &mut String) {
     put!(out, "</tbody></table></div>\n</section>");
 }
 
-/// A decimal text with its thousands grouped: `1234567.89` as `1,234,567.89`.
-fn grouped(text: &str) -> String {
-    let (sign, digits) = text.strip_prefix('-').map_or(("", text), |digits| ("-", digits));
-    let (whole, rest) = digits.split_at(digits.find(['.', 'e', 'E']).unwrap_or(digits.len()));
-    match whole.parse() {
-        Ok(whole) => format!("{sign}{}{rest}", thousands(whole)),
-        Err(_) => text.into(),
-    }
-}
-
 fn checks(report: &DrillReport, out: &mut String) {
     if report.checks.is_empty() {
         return;
@@ -308,45 +256,7 @@ fn checklist(report: &DrillReport, out: &mut String) {
 
 fn trends(report: &DrillReport, out: &mut String) {
     put!(out, "<section aria-labelledby=\"h-trends\">\n<h2 id=\"h-trends\">How it was before</h2>");
-    if let (Some(first), Some(last)) = (report.backups.first(), report.backups.last()) {
-        let largest = report.backups.iter().map(|backup| backup.size_bytes).max().unwrap_or(0);
-        let drawn: Vec<Column> = report
-            .backups
-            .iter()
-            .map(|backup| Column {
-                value: backup.size_bytes as f64,
-                class: "f-accent",
-                label: format!("{}: {}", backup.name, bytes(backup.size_bytes)),
-            })
-            .collect();
-        put!(
-            out,
-            "<figure style=\"margin:0\">\n<figcaption>Size of the backups kept ({}), the newest on the right; the highest column is {}.</figcaption>",
-            drawn.len(),
-            bytes(largest)
-        );
-        put!(out, "{}", columns("sizes of backups", &drawn));
-        put!(
-            out,
-            "<div class=\"ends\"><span>{}</span><span>{}</span></div>\n</figure>",
-            day(first.data_of),
-            day(last.data_of)
-        );
-        put!(
-            out,
-            "<details><summary>The same as figures</summary><div class=\"scroll\"><table id=\"backups\"><thead><tr><th scope=\"col\">Backup</th><th scope=\"col\" class=\"n\">Rows</th><th scope=\"col\" class=\"n\">Size</th></tr></thead><tbody>"
-        );
-        for backup in &report.backups {
-            put!(
-                out,
-                "<tr><th scope=\"row\">{}</th><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
-                backup.name,
-                thousands(backup.row_count),
-                bytes(backup.size_bytes)
-            );
-        }
-        put!(out, "</tbody></table></div></details>");
-    }
+    sizes(&report.backups, out);
     if report.drills.is_empty() {
         put!(out, "<p>This is the first drill.</p>");
     } else {
@@ -390,46 +300,24 @@ fn signatures(report: &DrillReport, out: &mut String) {
     for note in &report.notes {
         put!(out, "<p>{}.</p>", escape(note.trim_end_matches('.')));
     }
-    put!(out, "<table class=\"stack\" id=\"signature\"><tbody>");
-    let mut line = |name: &str, value: &str| {
-        put!(out, "<tr><th scope=\"row\">{name}</th><td class=\"long\"><code>{}</code></td></tr>", escape(value));
-    };
-    line("Run by", &report.signature.operator);
-    line("On", &report.signature.holder);
-    line("With", &report.signature.tool);
-    line("Drill", &report.drill);
+    let mut lines = vec![
+        ("Run by", report.signature.operator.clone()),
+        ("On", report.signature.holder.clone()),
+        ("With", report.signature.tool.clone()),
+        ("Drill", report.drill.clone()),
+    ];
     if let Some(backup) = &report.backup {
-        line("Backup's commit", &backup.commit_id);
-        line("SHA-256 of its manifest", &backup.manifest_sha256);
-        line("Written by", &backup.tool);
-        line("Read from", &backup.place);
+        lines.extend([
+            ("Backup's commit", backup.commit_id.clone()),
+            ("SHA-256 of its manifest", backup.manifest_sha256.clone()),
+            ("Written by", backup.tool.clone()),
+            ("Read from", backup.place.clone()),
+        ]);
     }
-    line("Begun, ended", &format!("{}, {}", report.started_at, report.ended_at));
-    put!(out, "</tbody></table>");
+    lines.push(("Begun, ended", format!("{}, {}", report.started_at, report.ended_at)));
+    signature(&lines, out);
     put!(
         out,
         "<div class=\"sign\"><div>Checked by, date</div><div>Approved by (finance), date</div></div>\n</section>"
     );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn texts_cannot_leave_their_place() {
-        assert_eq!(escape(r#"<b a='1'>&"</b>"#), "&lt;b a=&#39;1&#39;&gt;&amp;&quot;&lt;/b&gt;");
-    }
-
-    #[test]
-    fn decimals_are_grouped_and_not_changed() {
-        for (text, shown) in [
-            ("1234567.000000001", "1,234,567.000000001"),
-            ("-1234", "-1,234"),
-            ("1e+15", "1e+15"),
-            ("99999999999999999999999.5", "99999999999999999999999.5"),
-        ] {
-            assert_eq!(grouped(text), shown);
-        }
-    }
 }

@@ -1,9 +1,10 @@
-//! A backup's plan and manifest as text.
+//! A backup's plan, manifest and report as text.
 
-use super::human::{bytes, duration, thousands};
-use super::table::{Align, Table};
+use super::{BackupReport, CheckState, proven};
 use crate::manifest::{Manifest, TableRecord};
 use crate::plan::backup::{BackupPlan, SourcePlan};
+use crate::report::human::{bytes, duration, thousands};
+use crate::report::table::{Align, Table};
 
 /// What a dry run prints.
 pub fn plan(plan: &BackupPlan) -> String {
@@ -164,12 +165,40 @@ pub fn manifest(manifest: &Manifest) -> String {
     out
 }
 
-fn proven(record: &TableRecord) -> &'static str {
-    match &record.proof {
-        Some(proof) if proof.fingerprint.is_some() => "rows and figures",
-        Some(_) => "figures",
-        None => "row count",
+/// What a report says beside the manifest.
+pub fn report(report: &BackupReport, stored: &Manifest) -> String {
+    let mut out = manifest(stored);
+    out.push_str("\ncopies\n");
+    let mut copies = Table::new(&[("place", Align::Left), ("objects", Align::Right), ("whole", Align::Left)]);
+    for copy in &report.copies {
+        let (there, whole) = match (copy.lacking, &copy.problem) {
+            (Some(lacking), _) => (copy.objects - lacking, if lacking == 0 { "yes".into() } else { "NO".into() }),
+            (None, problem) => (0, format!("cannot be read: {}", problem.as_deref().unwrap_or("no reason is known"))),
+        };
+        copies.row([copy.place.clone(), format!("{there} of {}", copy.objects), whole]);
     }
+    out.push_str(&copies.render());
+    if !report.checks.is_empty() {
+        out.push_str("\nvalidation at the cut\n");
+    }
+    for check in &report.checks {
+        let mark = match check.state {
+            CheckState::Passed => "passed",
+            CheckState::Failed if check.critical => "FAILED",
+            CheckState::Failed => "failed (not critical)",
+            CheckState::Recorded => "recorded",
+        };
+        let title = if check.title.is_empty() { &check.name } else { &check.title };
+        out.push_str(&format!("  {mark:<12}  {title}\n"));
+        if check.state == CheckState::Failed {
+            check.findings.iter().for_each(|finding| out.push_str(&format!("                {finding}\n")));
+        }
+    }
+    match &report.verified {
+        Some(mark) => out.push_str(&format!("\nverified {} by {}, {}\n", mark.at, mark.by, mark.how)),
+        None => out.push_str("\nnot verified yet; hint: strongroom drill\n"),
+    }
+    out
 }
 
 /// The totals of the numeric columns, which are what finance compares.
