@@ -222,9 +222,9 @@ fn a_full_disk_is_told() {
     let path = disk.path().to_str().unwrap().to_string();
     estate.configure(|_| small::CONFIG.replace("gs://vault-copy/b", &path));
     let run = estate.command(&["backup"]);
-    // A disk of its own, of 64 KiB, that only the program sees.
+    // A disk of its own, of 16 KiB, that only the program sees.
     let mut on_it = std::process::Command::new("unshare");
-    on_it.args(["-rm", "sh", "-c", "mount -t tmpfs -o size=64k none \"$0\" && exec \"$@\"", &path]);
+    on_it.args(["-rm", "sh", "-c", "mount -t tmpfs -o size=16k none \"$0\" && exec \"$@\"", &path]);
     on_it.arg(run.get_program()).args(run.get_args());
     on_it.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let done = on_it.output();
