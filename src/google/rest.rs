@@ -175,7 +175,10 @@ impl Rest {
     ) -> Result<Raw, Fault> {
         let mut request = self.http.request(method, url.clone()).timeout(self.retry.attempt_timeout);
         if url.origin() == self.base.origin() {
-            request = request.headers(self.auth(object).await?);
+            // (Callers of `raw` may have no deadline around it.)
+            let limit = self.retry.attempt_timeout;
+            let token = tokio::time::timeout(limit, self.auth(object)).await;
+            request = request.headers(token.unwrap_or_else(|_| Err(Fault::silence(object, limit)))?);
         }
         for (name, value) in headers {
             request = request.header(*name, value);

@@ -425,7 +425,7 @@ fn io_failure(object: &str, error: &std::io::Error) -> Failure {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Failure::Denied { object, message },
         ErrorKind::Interrupted | ErrorKind::TimedOut | ErrorKind::WouldBlock => Failure::Transient { object, message },
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            Failure::Denied { object, message: format!("{message}; hint: free some space") }
+            Failure::Invalid { object, message: format!("{message}; hint: free some space") }
         }
         _ => Failure::Invalid { object, message },
     }
