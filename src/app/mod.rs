@@ -2,6 +2,7 @@
 
 mod builtin;
 mod exit;
+mod rehearsal;
 mod wire;
 
 pub use exit::{Exit, of_error};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::builtin;
+use super::{builtin, rehearsal};
 use crate::catalog::Catalog;
 use crate::config::{self, Config, Problems, Queries};
 use crate::google::{Credentials, Google, RetryPolicy, Settings};
@@ -45,7 +45,7 @@ struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         // The precision of the stored records.
-        let now = Timestamp::now();
+        let now = rehearsal::ahead(Timestamp::now());
         Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
     }
 }
@@ -55,6 +55,7 @@ impl Clock for SystemClock {
 /// # Errors
 /// When credentials, stores or validation queries cannot be had.
 pub async fn connect(config: Config, path: &Path, observer: Arc<dyn Observer>) -> Result<Context, Problem> {
+    rehearsal::listen();
     let google = google(&config).await?;
     let queries = load_queries(config.validation.as_ref(), path)?;
     let anomalies = load_anomalies(config.drill.anomalies.as_deref(), path)?;

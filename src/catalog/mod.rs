@@ -8,12 +8,14 @@ mod lease;
 mod ledger;
 mod manifests;
 pub mod marks;
+mod runs;
 mod tombstone;
 
 pub use journal::{OpenRun, StoreJournal, has_markers, open_runs, sweep_markers};
 pub use lease::{HOLD_ON, Lease, LeaseError, TIME_TO_LIVE};
 pub use ledger::{Decision, Ledger};
 pub use manifests::{Broken, Catalog, CatalogError, Entry, Listing, Wanted};
+pub use runs::{RunSummary, remove_journal, runs};
 pub use tombstone::{Standing, Tombstone};
 
 /// Where all that is not a backup lies, below the home's root.

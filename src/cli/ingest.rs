@@ -12,6 +12,10 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(context: &Context, args: Args, pause: bool, output: &Output) -> Result<Exit, JobError> {
+    if !args.dry_run {
+        // A dead run would have resumed what is paused by hand now.
+        super::recover_first(context).await?;
+    }
     let switched = if args.dry_run { ingest::plan(context, pause).await? } else { ingest::run(context, pause).await? };
     let (verb, done) = if pause { ("pause", "paused") } else { ("resume", "resumed") };
     let word = if args.dry_run { format!("would {verb}") } else { done.to_string() };

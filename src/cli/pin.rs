@@ -29,6 +29,7 @@ pub(super) struct UnpinArgs {
 }
 
 pub(super) async fn pin(context: &Context, args: Args, output: &Output) -> Result<Exit, JobError> {
+    super::recover_first(context).await?;
     let pinned = pin::pin(context, &args.backup, args.reason, args.until).await?;
     let until = pinned.until.map_or_else(|| "until it is unpinned".into(), |until| format!("until {until}"));
     let text = format!("{} is kept {until}\n", args.backup);
@@ -37,6 +38,7 @@ pub(super) async fn pin(context: &Context, args: Args, output: &Output) -> Resul
 }
 
 pub(super) async fn unpin(context: &Context, args: UnpinArgs, output: &Output) -> Result<Exit, JobError> {
+    super::recover_first(context).await?;
     let was = pin::unpin(context, &args.backup).await?;
     let text = if was { "is not pinned any more: the tier's rules decide" } else { "was not pinned" };
     let text = format!("{} {text}\n", args.backup);

@@ -10,8 +10,8 @@ mod valid;
 pub use drill::{Drill, SecretName, Service};
 pub use reader::{Problem, Problems};
 pub use valid::{
-    BigQuerySource, Config, Credentials, FingerprintSetting, Google, Ingestion, Keep, Objectives, Queries, Retention,
-    SheetsSource, Source, SourceKind, TableFormat, Tier,
+    BigQuerySource, Config, Credentials, FingerprintSetting, Google, Ingestion, Keep, Objectives, Queries, Recover,
+    Retention, SheetsSource, Source, SourceKind, TableFormat, Tier,
 };
 
 /// Reads a configuration. `environment` answers the names in `${NAME}` and `${NAME:-default}`.

@@ -21,6 +21,7 @@ pub struct Config {
     pub ingestion: Ingestion,
     pub tiers: BTreeMap<TierName, Tier>,
     pub retention: Retention,
+    pub recover: Recover,
     pub validation: Option<Queries>,
     pub objectives: Objectives,
     pub drill: Drill,
@@ -139,6 +140,15 @@ pub struct Retention {
     pub time_zone: TimeZone,
 }
 
+/// What holds for what dead runs left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recover {
+    /// How old garbage must be.
+    pub grace: Period,
+    /// How long journals of closed runs are kept; those of committed backups as long as the backup.
+    pub keep_journals: Period,
+}
+
 /// The format of a table's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -222,6 +232,10 @@ pub(super) fn read(table: Table, problems: &mut Problems) -> Option<Config> {
         Some((path, table)) => read_retention(&path, table, top.problems()),
         None => read_retention("retention", Table::new(), top.problems()),
     };
+    let recover = match top.table("recover") {
+        Some((path, table)) => read_recover(&path, table, top.problems()),
+        None => read_recover("recover", Table::new(), top.problems()),
+    };
     let validation = top.table("validation").and_then(|(path, table)| {
         let mut reader = Reader::new(&path, table, top.problems());
         let queries =
@@ -254,6 +268,7 @@ pub(super) fn read(table: Table, problems: &mut Problems) -> Option<Config> {
         ingestion,
         tiers,
         retention,
+        recover,
         validation,
         objectives,
         drill,
@@ -472,6 +487,16 @@ fn read_retention(path: &str, table: Table, problems: &mut Problems) -> Retentio
     });
     reader.finish();
     Retention { grace, keep_manual, time_zone }
+}
+
+fn read_recover(path: &str, table: Table, problems: &mut Problems) -> Recover {
+    let mut reader = Reader::new(path, table, problems);
+    let recover = Recover {
+        grace: reader.parsed("grace").unwrap_or(Period::days(1)),
+        keep_journals: reader.parsed("keep_journals").unwrap_or(Period::days(90)),
+    };
+    reader.finish();
+    recover
 }
 
 fn read_objectives(path: &str, table: Table, problems: &mut Problems) -> Objectives {

@@ -6,6 +6,7 @@ mod context;
 mod copies;
 pub mod diff;
 pub mod drill;
+mod garbage;
 pub mod ingest;
 pub mod inspect;
 mod parallel;

@@ -17,7 +17,7 @@ use crate::google::bigquery::QueryOptions;
 use crate::ingestion;
 use crate::manifest::{BigQueryRecord, StepTiming, TableRecord};
 use crate::model::schema::Schema;
-use crate::model::{BackupName, DatasetId, Failure, Place, TableId, Totals};
+use crate::model::{BackupName, DatasetId, Failure, InvalidName, Place, TableId, Totals};
 use crate::plan::facts::{IngestionFacts, count as number};
 use crate::plan::restore::{
     DatasetRestore, Existing, RestorePlan, RestoreRequest, TableRestore, TargetFacts, ViewRestore, plan, targets,
@@ -190,6 +190,9 @@ pub(super) async fn examine(
     Ok(work.compare(&loaded, &Views::default()).await?.value)
 }
 
+/// A dataset, where its snapshots go, and of each table its number, itself and its snapshot.
+type Safeguard<'a> = (&'a DatasetRestore, DatasetId, Vec<(usize, TableId, TableId)>);
+
 struct Work<'a> {
     context: &'a Context,
     entry: &'a Entry,
@@ -215,6 +218,7 @@ impl Work<'_> {
             saga.step(&self.named("drain"), self.drain()).await?;
         }
         if self.plan.in_the_way().next().is_some() {
+            saga.step(&self.named("arm_safeguard"), self.arm_safeguard()).await?;
             saga.step(&self.named("safeguard"), self.safeguard()).await?;
         }
         saga.step(&self.named("prepare"), self.prepare()).await?;
@@ -223,12 +227,15 @@ impl Work<'_> {
         let views = saga.step(&self.named("views"), self.views(&loaded)).await?;
         saga.step(&self.named("policies"), self.policies(&loaded, &views)).await?;
         if !self.plan.sheets.is_empty() {
+            saga.step(&self.named("arm_sheets"), self.arm_sheets()).await?;
             saga.step(&self.named("sheets"), self.sheets(&loaded)).await?;
         }
         let (tables, differences) = saga.step(&self.named("compare"), self.compare(&loaded, &views)).await?;
-        let validations = saga.step(&self.named("validate"), self.validate()).await?;
+        let validated = async { Ok::<_, JobError>(self.finished(self.validate().await?, !self.plan.pauses())) };
+        let validations = saga.step(&self.named("validate"), validated).await?;
         if self.plan.pauses() {
-            saga.step(&self.named("resume"), self.resume(&jobs)).await?;
+            let resumed = async { Ok::<_, JobError>(self.finished(self.resume(&jobs).await?, true)) };
+            saga.step(&self.named("resume"), resumed).await?;
         }
         let tabs =
             self.plan.sheets.iter().flat_map(|sheet| sheet.tabs.iter().map(|(title, _)| title.clone())).collect();
@@ -306,36 +313,63 @@ impl Work<'_> {
         Ok(Done::new(()).note("nothing writes"))
     }
 
-    /// Snapshots every table that will be replaced: the way back.
-    async fn safeguard(&self) -> Result<Done<()>, JobError> {
+    /// When the last step is done, nothing is taken back any more: a process that dies after it has restored.
+    fn finished<T>(&self, done: Done<T>, last: bool) -> Done<T> {
+        let steps = ["arm_resume", "arm_safeguard", "safeguard", "prepare", "arm_sheets"];
+        match last && self.stage.is_empty() {
+            true => steps.iter().fold(done, |done, step| done.discharges(step)),
+            false => done,
+        }
+    }
+
+    /// The tables that will be replaced, by dataset, each with the snapshot that will be taken of it.
+    fn safeguards(&self) -> Result<Vec<Safeguard<'_>>, JobError> {
         let Some((_, source)) = self.context.bigquery_sources().next() else {
             let object = self.plan.backup.to_string();
             let message = "no BigQuery source in the configuration says where snapshots go".into();
             return Err(Failure::Invalid { object, message }.into());
         };
-        let kept = SignedDuration::from_secs(i64::try_from(source.snapshots_kept.as_secs()).unwrap_or(i64::MAX));
-        let expires = self.context.now().checked_add(kept).unwrap_or(Timestamp::MAX);
-        let mut put_back = Vec::new();
-        let mut location = String::new();
+        let mut all = Vec::new();
         for plan in &self.plan.datasets {
+            let invalid =
+                |error: InvalidName| Failure::Invalid { object: plan.target.to_string(), message: error.to_string() };
             let snapshots = if plan.scratch {
                 plan.target.clone()
             } else {
-                DatasetId::new(plan.target.project(), source.snapshot_dataset.dataset())
-                    .map_err(|error| Failure::Invalid { object: plan.target.to_string(), message: error.to_string() })?
+                DatasetId::new(plan.target.project(), source.snapshot_dataset.dataset()).map_err(invalid)?
             };
+            let mut tables = Vec::new();
+            for (index, table) in plan.tables.iter().enumerate().filter(|(_, t)| t.existing == Existing::Replaced) {
+                let name = format!("{}_before_restore_{}", table.target.table(), self.id.replace('-', "_"));
+                tables.push((index, table.target.clone(), snapshots.table(&name).map_err(invalid)?));
+            }
+            all.push((plan, snapshots, tables));
+        }
+        Ok(all)
+    }
+
+    /// Journals which snapshots will be taken, before any is.
+    async fn arm_safeguard(&self) -> Result<Done<()>, JobError> {
+        let safeguards = self.safeguards()?;
+        let tables =
+            safeguards.into_iter().flat_map(|(_, _, tables)| tables.into_iter().map(|(_, from, to)| (from, to)));
+        Ok(Done::new(()).undo(Undo::DropSafeguard { tables: tables.collect() }.to_value()))
+    }
+
+    /// Snapshots every table that will be replaced: the way back.
+    async fn safeguard(&self) -> Result<Done<()>, JobError> {
+        let kept = self.context.bigquery_sources().next().map_or(0, |(_, source)| source.snapshots_kept.as_secs());
+        let kept = SignedDuration::from_secs(i64::try_from(kept).unwrap_or(i64::MAX));
+        let expires = self.context.now().checked_add(kept).unwrap_or(Timestamp::MAX);
+        let mut put_back = Vec::new();
+        let mut location = String::new();
+        for (plan, snapshots, tables) in self.safeguards()? {
             bigquery::ensure_snapshot_dataset(&self.context.google, &snapshots, &plan.location).await?;
             let ids = self.ids(plan);
             location.clone_from(&plan.location);
-            for (index, table) in plan.tables.iter().enumerate().filter(|(_, t)| t.existing == Existing::Replaced) {
-                let name = format!("{}_before_restore_{}", table.target.table(), self.id.replace('-', "_"));
-                let snapshot = snapshots.table(&name).map_err(|error| Failure::Invalid {
-                    object: table.target.to_string(),
-                    message: error.to_string(),
-                })?;
-                bigquery::snapshot(&self.context.google, &ids, index, (&table.target, None), (&snapshot, expires))
-                    .await?;
-                put_back.push((table.target.clone(), snapshot));
+            for (index, table, snapshot) in tables {
+                bigquery::snapshot(&self.context.google, &ids, index, (&table, None), (&snapshot, expires)).await?;
+                put_back.push((table, snapshot));
             }
         }
         let note = format!("{} kept until {expires}", count(put_back.len(), "snapshot"));
@@ -347,7 +381,22 @@ impl Work<'_> {
             .filter(|id| !snapshotted(id))
             .filter_map(|id| Some((id.clone(), self.facts.tables.get(id)?.clone())));
         let undo = Undo::PutBack { definitions: definitions.collect(), tables: put_back, location };
-        Ok(Done::new(()).undo(undo.to_value()).note(note))
+        Ok(Done::new(()).undo(undo.to_value()).discharges(&self.named("arm_safeguard")).note(note))
+    }
+
+    /// Journals what the tabs hold that will be written.
+    async fn arm_sheets(&self) -> Result<Done<()>, JobError> {
+        let mut tabs = Vec::new();
+        for sheet in &self.plan.sheets {
+            for (title, make) in &sheet.tabs {
+                let before = match make {
+                    true => None,
+                    false => Some(sheets::read(&self.context.google, &sheet.target, title).await?),
+                };
+                tabs.push((sheet.target.clone(), title.clone(), before));
+            }
+        }
+        Ok(Done::new(()).undo(Undo::PutBackTabs { tabs }.to_value()))
     }
 
     fn ids(&self, plan: &DatasetRestore) -> JobIds {
@@ -365,7 +414,12 @@ impl Work<'_> {
             let tables = dataset.tables.iter().map(|t| &t.target).chain(staging);
             tables.chain(dataset.views.iter().map(|v| &v.target)).cloned()
         });
-        let undo = Undo::DropTables { tables: tables.collect() };
+        let datasets = self.plan.datasets.iter().filter(|dataset| dataset.make).map(|dataset| dataset.target.clone());
+        let there = self.plan.in_the_way().filter_map(|id| {
+            let created = self.facts.tables.get(id)?["creationTime"].as_str()?;
+            Some((id.clone(), created.to_string()))
+        });
+        let undo = Undo::DropTables { tables: tables.collect(), datasets: datasets.collect(), there: there.collect() };
         Ok(Done::new(()).undo(undo.to_value()))
     }
 

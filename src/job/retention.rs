@@ -266,6 +266,23 @@ async fn decided(
     }
 }
 
+/// Finishes the removals that were decided, for the holder of the lease. Gives what is gone, and what could not be removed.
+///
+/// # Errors
+/// When the ledger cannot be read or written.
+pub(super) async fn finish(context: &Context, generation: u64) -> Result<(Vec<BackupName>, Vec<String>), JobError> {
+    let (mut removed, mut failures) = (Vec::new(), Vec::new());
+    let mut ledger = Ledger::enter(context.home.as_ref(), generation).await?;
+    let begun: Vec<_> = ledger.removing().map(|(backup, mark)| (backup.clone(), mark.clone())).collect();
+    for (backup, mark) in begun {
+        match remove(context, &mut ledger, &backup, &mark).await {
+            Ok(()) => removed.push(backup),
+            Err(error) => failures.push(format!("{backup}: {error}")),
+        }
+    }
+    Ok((removed, failures))
+}
+
 /// Removes a backup everywhere: the manifests first, so that it is not listed while its objects go.
 async fn remove(context: &Context, ledger: &mut Ledger, backup: &BackupName, mark: &Condemned) -> Result<(), Failure> {
     let stores = stores(context, &mark.tier)?;

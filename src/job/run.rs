@@ -14,6 +14,7 @@ use crate::ingestion;
 use crate::model::{DatasetId, Failure, Place, TableId, TierName};
 use crate::saga::{Entry, Log, Outcome, Record, Saga};
 use crate::source::bigquery::{self, JobIds};
+use crate::source::sheets::{self, Grid};
 
 /// What takes a step back. It is stored in the journal, and `recover` carries it out when the run itself cannot.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,10 +24,19 @@ pub(super) enum Undo {
     ResumeIngestion { jobs: Vec<String>, not_later_than: jiff::Timestamp },
     /// Snapshots taken for a backup that never came to exist, and its files.
     RemoveBackup { snapshots: Vec<TableId>, place: Place, folder: String },
-    /// Tables and views that this run made.
-    DropTables { tables: Vec<TableId> },
-    /// A dataset that this run made; left alone if something else is in it by now.
-    DropDataset { dataset: DatasetId },
+    /// Tables and views that this run made, and datasets, unless something else is in them by now.
+    DropTables {
+        tables: Vec<TableId>,
+        #[serde(default)]
+        datasets: Vec<DatasetId>,
+        /// What stood in a table's place before, by the time of its creation: as long as it does, it is not the run's.
+        #[serde(default)]
+        there: Vec<(TableId, String)>,
+    },
+    /// Snapshots of tables that were to be replaced, as long as the tables are there.
+    DropSafeguard { tables: Vec<(TableId, TableId)> },
+    /// What tabs held before; `None`: there was no such tab.
+    PutBackTabs { tabs: Vec<(String, String, Option<Grid>)> },
     /// The datasets of a drill, with all that is in them.
     DropScratch { datasets: Vec<DatasetId> },
     /// The tabs that a drill wrote to, by spreadsheet and title.
@@ -87,16 +97,23 @@ pub(super) async fn carry_out(context: &Context, ended: &Ended, undo: Value) -> 
             }
             bigquery::drop_tables(&context.google, &snapshots, parallel).await
         }
-        Undo::DropTables { tables } => {
-            if let Some(table) = tables.first() {
-                bigquery::settle(&context.google, table.project(), run).await?;
+        Undo::DropTables { tables, datasets, there } => drop_made(context, run, tables, &datasets, &there).await,
+        Undo::DropSafeguard { tables } => {
+            let mut idle = Vec::new();
+            for (table, snapshot) in tables {
+                // The way back is not taken from a table that is gone.
+                if context.google.bigquery.get_table(&table).await.is_ok() {
+                    idle.push(snapshot);
+                }
             }
-            bigquery::drop_tables(&context.google, &tables, parallel).await
+            bigquery::drop_tables(&context.google, &idle, parallel).await
         }
-        Undo::DropDataset { dataset } => match context.google.bigquery.delete_dataset(&dataset, false).await {
-            Ok(()) | Err(Failure::NotFound { .. } | Failure::Invalid { .. } | Failure::Precondition { .. }) => Ok(()),
-            Err(error) => Err(error),
-        },
+        Undo::PutBackTabs { tabs } => {
+            for (spreadsheet, tab, grid) in tabs {
+                sheets::put_back(&context.google, &spreadsheet, &tab, grid.as_ref()).await?;
+            }
+            Ok(())
+        }
         Undo::DropScratch { datasets } => drop_scratch(context, run, &datasets).await,
         Undo::DropTabs { tabs } => drop_tabs(context, run, &tabs).await,
         Undo::DropDoubles { service, secret } => {
@@ -119,7 +136,8 @@ pub(super) async fn carry_out(context: &Context, ended: &Ended, undo: Value) -> 
                     Err(error) => return Err(error),
                 }
             }
-            Ok(())
+            let snapshots: Vec<TableId> = tables.into_iter().map(|(_, snapshot)| snapshot).collect();
+            bigquery::drop_tables(&context.google, &snapshots, parallel).await
         }
     }
 }
@@ -163,6 +181,35 @@ async fn remove_folder(context: &Context, ended: &Ended, place: &Place, folder: 
         }
     }
     Ok(true)
+}
+
+/// Drops what a restore made, and nothing that it has not come to replace.
+async fn drop_made(
+    context: &Context,
+    run: &str,
+    mut tables: Vec<TableId>,
+    datasets: &[DatasetId],
+    there: &[(TableId, String)],
+) -> Result<(), Failure> {
+    let google = &context.google;
+    if let Some(table) = tables.first() {
+        bigquery::settle(google, table.project(), run).await?;
+    }
+    for (table, created) in there {
+        match google.bigquery.get_table(table).await {
+            Ok(found) if found["creationTime"].as_str() == Some(created) => tables.retain(|made| made != table),
+            Ok(_) | Err(Failure::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bigquery::drop_tables(google, &tables, context.config.parallel).await?;
+    for dataset in datasets {
+        match google.bigquery.delete_dataset(dataset, false).await {
+            Ok(()) | Err(Failure::NotFound { .. } | Failure::Invalid { .. } | Failure::Precondition { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// What the names of a drill's scratch datasets end with.

@@ -71,7 +71,7 @@ pub async fn run(context: &Context) -> Result<Status, JobError> {
         at,
         tiers,
         ingestion: ingestion_states,
-        open_runs: recover::plan(context).await?,
+        open_runs: recover::open(context).await?,
         broken_manifests: listing.broken.iter().map(|broken| format!("{}: {}", broken.place, broken.error)).collect(),
         rpo_seconds: rpo,
         rpo_objective_seconds: context.config.objectives.rpo_transactions.as_secs(),

@@ -9,6 +9,7 @@ pub mod drill;
 pub mod emptied;
 pub mod facts;
 mod format;
+pub mod garbage;
 mod order;
 pub mod partitions;
 pub mod proof;

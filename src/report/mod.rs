@@ -2,6 +2,7 @@
 
 mod backup;
 mod drill;
+mod garbage;
 mod human;
 mod page;
 mod restore;
@@ -16,6 +17,7 @@ pub use drill::{
     DrillLine, DrillReport, Outcome, Signature, TableLine, VERSION as DRILL_VERSION, page as drill_page,
     plan as drill_plan, text as drill_text,
 };
+pub use garbage::plan as garbage_plan;
 pub use human::{bytes, duration, thousands};
 pub use restore::plan as restore_plan;
 pub use retention::plan as retention_plan;

@@ -87,6 +87,24 @@ pub async fn write(google: &Google, spreadsheet: &str, tab: &str, make: bool, gr
     Ok(())
 }
 
+/// Makes a tab as it was before it was written: with these cells, or not there at all.
+///
+/// # Errors
+/// When it cannot be written; a spreadsheet that is gone is no failure.
+pub async fn put_back(google: &Google, spreadsheet: &str, tab: &str, grid: Option<&Grid>) -> Result<(), Failure> {
+    let found = match google.sheets.get(spreadsheet).await {
+        Ok(found) => found,
+        Err(Failure::NotFound { .. }) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let sheet = found.sheets.iter().find(|sheet| sheet.title == tab);
+    match (sheet, grid) {
+        (None, None) => Ok(()),
+        (Some(sheet), None) => google.sheets.delete_sheet(spreadsheet, sheet.sheet_id).await,
+        (sheet, Some(grid)) => write(google, spreadsheet, tab, sheet.is_none(), grid).await,
+    }
+}
+
 impl Grid {
     /// `typed` are the same cells as a person typed them: a cell that differs there and begins with `=` is a formula.
     fn new(values: Vec<Vec<Value>>, typed: &[Vec<Value>]) -> Self {

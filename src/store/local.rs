@@ -19,6 +19,7 @@ use futures::StreamExt;
 use tokio::io::AsyncWriteExt;
 use tokio_util::io::ReaderStream;
 
+use super::halt::effect;
 use super::{ByteStream, MAX_GET_BYTES, ObjectInfo, Store, Version, changed, exists, key, next_prefix, not_found};
 use crate::model::Failure;
 
@@ -121,7 +122,7 @@ impl LocalStore {
         self.path(key)?;
         let failed = |error: std::io::Error| io_failure(&self.name(key), &error);
         let (mut file, aside) = self.create_aside().map_err(failed)?;
-        file.write_all(bytes).map_err(failed)?;
+        effect("write", || file.write_all(bytes)).map_err(failed)?;
         let mut info = self.place(key, file, aside, condition)?;
         info.crc32c = Some(crc32c::crc32c(bytes));
         Ok(info)
@@ -129,7 +130,7 @@ impl LocalStore {
 
     fn create_aside(&self) -> std::io::Result<(File, Aside)> {
         let path = self.root.join(ASIDE).join(format!("{:032x}.part", rand::random::<u128>()));
-        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        let file = effect("create", || OpenOptions::new().write(true).create_new(true).open(&path))?;
         Ok((file, Aside(path)))
     }
 
@@ -148,15 +149,15 @@ impl LocalStore {
         }
         let after = fs::symlink_metadata(&path).and_then(|metadata| metadata.modified()).unwrap_or(UNIX_EPOCH);
         file.set_modified(SystemTime::now().max(after + Duration::from_nanos(1))).map_err(failed)?;
-        file.sync_all().map_err(failed)?;
+        effect("sync", || file.sync_all()).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         // A parallel deletion may remove the directory as empty between its creation and our rename.
         for _ in 0..100 {
             self.create_directories(&path).map_err(failed)?;
             let placed = match condition {
                 // The link never replaces anything, whoever else is at work.
-                Condition::Absent => fs::hard_link(&aside.0, &path),
-                _ => fs::rename(&aside.0, &path),
+                Condition::Absent => effect("link", || fs::hard_link(&aside.0, &path)),
+                _ => effect("rename", || fs::rename(&aside.0, &path)),
             };
             match placed {
                 Ok(()) => {
@@ -181,13 +182,13 @@ impl LocalStore {
             (Condition::Match(_), None) => return Err(not_found(self.name(key))),
             (Condition::Match(version), Some(info)) if info.version != *version => return Err(changed(self.name(key))),
             (_, None) => return Ok(()),
-            (_, Some(_)) => fs::remove_file(&path).map_err(failed)?,
+            (_, Some(_)) => effect("remove", || fs::remove_file(&path)).map_err(failed)?,
         }
         sync_parent(&path).map_err(failed)?;
         // Directories are no objects: an empty one is removed, as far up as they are empty.
         let mut directory = path.parent();
         while let Some(empty) = directory.filter(|directory| *directory != self.root.as_path()) {
-            if fs::remove_dir(empty).is_err() {
+            if effect("remove_dir", || fs::remove_dir(empty)).is_err() {
                 break;
             }
             directory = empty.parent();
@@ -208,7 +209,7 @@ impl LocalStore {
         let Some(parent) = path.parent().filter(|parent| !parent.is_dir()) else {
             return Ok(());
         };
-        fs::create_dir_all(parent)?;
+        effect("create_dir", || fs::create_dir_all(parent))?;
         let mut created = Some(parent);
         while let Some(directory) = created.filter(|directory| directory.starts_with(&*self.root)) {
             sync_directory(directory)?;
@@ -341,6 +342,8 @@ impl Store for LocalStore {
             let chunk = chunk?;
             crc = crc32c::crc32c_append(crc, &chunk);
             file.write_all(&chunk).await.map_err(failed)?;
+            // A part of the file is there.
+            effect("write_part", || Ok(())).map_err(failed)?;
         }
         file.flush().await.map_err(failed)?;
         let file = file.into_std().await;
@@ -378,7 +381,9 @@ struct Aside(PathBuf);
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+        if self.0.exists() {
+            let _ = effect("unlink", || fs::remove_file(&self.0));
+        }
     }
 }
 
@@ -403,7 +408,7 @@ fn check_size(object: &str, len: u64) -> Result<(), Failure> {
 }
 
 fn sync_directory(path: &Path) -> std::io::Result<()> {
-    File::open(path)?.sync_all()
+    effect("sync_dir", || File::open(path)?.sync_all())
 }
 
 fn sync_parent(path: &Path) -> std::io::Result<()> {

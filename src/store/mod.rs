@@ -3,6 +3,7 @@
 
 pub mod conformance;
 mod gcs;
+pub mod halt;
 mod key;
 mod local;
 mod memory;

@@ -238,7 +238,7 @@ fn rows_in_the_streaming_buffer_are_waited_for_or_nothing_is_taken() {
     assert_eq!(run.code, 1, "{run:?}");
     assert!(run.stderr.contains("warehouse.events") && run.stderr.contains("streaming buffer"), "{run:?}");
     assert_eq!(estate.json(&["list"])["backups"].as_array().map(Vec::len), Some(1), "no half backup");
-    assert_eq!(estate.json(&["recover", "--dry-run"]), json!([]));
+    assert_eq!(estate.json(&["recover", "--dry-run"])["runs"], json!([]));
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod faults;
 mod floors;
 mod google;
 mod google_faults;
+mod kill;
 mod main_job;
 mod many_processes;
 mod metadata;

@@ -96,7 +96,15 @@ impl Work<'_> {
         run::drop_tabs(self.context, self.id, tabs).await?;
         // With the datasets, all that any step made in them is gone.
         let done = Done::new(()).note(format!("{} removed", count(datasets.len(), "dataset")));
-        let steps = ["scratch", "scratch_tabs", "setup_prepare", "prepare", "again_safeguard", "again_prepare"];
+        let steps = [
+            "scratch",
+            "scratch_tabs",
+            "setup_prepare",
+            "prepare",
+            "again_arm_safeguard",
+            "again_safeguard",
+            "again_prepare",
+        ];
         Ok(steps.into_iter().fold(done, Done::discharges))
     }
 
