@@ -2,6 +2,7 @@
 
 use crate::catalog::{CatalogError, LeaseError};
 use crate::job::JobError;
+use crate::manifest::DoubtKind;
 use crate::model::Failure;
 
 /// The program's exit codes. 0 means that all that was asked was done.
@@ -37,6 +38,18 @@ pub enum Exit {
     Invalid = 13,
     /// The credentials do not allow it.
     Denied = 14,
+    /// The catalog: something is not what was signed, or two histories claim its place.
+    Tampered = 15,
+    /// The catalog, or its chronicle, ends earlier than something that has seen more of it.
+    RolledBack = 16,
+    /// A backup was removed, and is there again.
+    Replayed = 17,
+    /// A backup is gone, and nobody who is trusted has removed it.
+    Removed = 18,
+    /// A backup is dated in the future.
+    Future = 19,
+    /// A backup is not signed, where signatures are asked for.
+    Unsigned = 20,
     /// Stopped by a signal; what was done was taken back.
     Interrupted = 130,
 }
@@ -60,6 +73,12 @@ impl Exit {
             Self::Corrupt => "corrupt",
             Self::Invalid => "invalid",
             Self::Denied => "denied",
+            Self::Tampered => "tampered",
+            Self::RolledBack => "rolled_back",
+            Self::Replayed => "replayed",
+            Self::Removed => "removed",
+            Self::Future => "future",
+            Self::Unsigned => "unsigned",
             Self::Interrupted => "interrupted",
         }
     }
@@ -78,6 +97,7 @@ pub fn of_error(error: &JobError) -> Exit {
         JobError::Catalog(error) => match error {
             CatalogError::NotFound(_) => Exit::NotFound,
             CatalogError::Broken { .. } => Exit::Corrupt,
+            CatalogError::Doubted(doubt) => of_doubt(doubt.kind),
             CatalogError::Store(failure) => of_failure(failure),
         },
         JobError::Lease(error) => match error {
@@ -89,6 +109,18 @@ pub fn of_error(error: &JobError) -> Exit {
         JobError::Journal(_) => Exit::Failed,
         JobError::Interrupted => Exit::Interrupted,
         JobError::Step { cause, .. } => of_error(cause),
+    }
+}
+
+/// The exit code of what is found in the catalog.
+pub const fn of_doubt(kind: DoubtKind) -> Exit {
+    match kind {
+        DoubtKind::Changed | DoubtKind::Forked => Exit::Tampered,
+        DoubtKind::RolledBack => Exit::RolledBack,
+        DoubtKind::Replayed => Exit::Replayed,
+        DoubtKind::Removed => Exit::Removed,
+        DoubtKind::Future => Exit::Future,
+        DoubtKind::Unsigned => Exit::Unsigned,
     }
 }
 

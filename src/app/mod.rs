@@ -2,8 +2,10 @@
 
 mod builtin;
 mod exit;
+mod keys;
 mod rehearsal;
 mod wire;
 
-pub use exit::{Exit, of_error};
+pub use exit::{Exit, of_doubt, of_error};
+pub use keys::{new_key, public_key};
 pub use wire::{Problem, connect, load};

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{builtin, rehearsal};
-use crate::catalog::Catalog;
-use crate::config::{self, Config, Problems, Queries};
+use crate::catalog::marks::Book;
+use crate::catalog::{Authority, Catalog, Chronicle, KeySource};
+use crate::config::{self, Config, KeyPlace, Problems, Queries, Signing};
 use crate::google::{Credentials, Google, RetryPolicy, Settings};
 use crate::job::Context;
-use crate::model::{Failure, Place, Secret};
+use crate::model::{Failure, Place, Secret, SigningKey};
 use crate::plan::queries::{self, ValidationQuery};
 use crate::saga::{Clock, Observer};
 use crate::store::{GcsStore, LocalStore, Store};
@@ -68,12 +69,23 @@ pub async fn connect(config: Config, path: &Path, observer: Arc<dyn Observer>) -
         tiers.insert(name.clone(), tier.destinations.iter().map(open.as_ref()).collect::<Result<_, Failure>>()?);
     }
     let home = home(&config, &google, observer.as_ref()).await?;
+    let authority = config.signing.as_ref().map(|signing| authority(&config.name, signing, path, &google));
+    let chronicle = match &authority {
+        Some(authority) => {
+            let places = chronicle_places(&config, home.clone(), open.as_ref())?;
+            Some(Arc::new(Chronicle::new(places, authority.clone())))
+        }
+        None => None,
+    };
+    let catalog = Catalog::new(tiers).of_system(&config.name, authority);
     let host =
         std::env::var("HOSTNAME").or_else(|_| std::fs::read_to_string("/etc/hostname").map(|h| h.trim().to_string()));
     Ok(Context {
         config: Arc::new(config),
         google,
-        catalog: Catalog::new(tiers),
+        catalog,
+        marks: Book::new(home.clone(), chronicle.clone()),
+        chronicle,
         home,
         clock: Arc::new(SystemClock),
         observer,
@@ -103,6 +115,73 @@ async fn home(config: &Config, google: &Google, observer: &dyn Observer) -> Resu
         }
     }
     Ok(primary)
+}
+
+/// The home, and every destination that is not it.
+fn chronicle_places(
+    config: &Config,
+    home: Arc<dyn Store>,
+    open: impl Fn(&Place) -> Result<Arc<dyn Store>, Failure>,
+) -> Result<Vec<Arc<dyn Store>>, Failure> {
+    let mut seen = vec![home.describe()];
+    let mut places = vec![home];
+    for place in config.tiers.values().flat_map(|tier| &tier.destinations) {
+        let store = open(place)?;
+        if !seen.contains(&store.describe()) {
+            seen.push(store.describe());
+            places.push(store);
+        }
+    }
+    Ok(places)
+}
+
+/// Where the signing key is kept; read when something is to be signed.
+struct KeyAt {
+    place: Option<KeyPlace>,
+    google: Google,
+}
+
+fn authority(system: &str, signing: &Signing, config_path: &Path, google: &Google) -> Authority {
+    let place = signing.key.clone().map(|place| match place {
+        KeyPlace::File(file) => {
+            let path = config_path.parent().unwrap_or_else(|| Path::new(".")).join(file);
+            KeyPlace::File(path.display().to_string())
+        }
+        other => other,
+    });
+    let source = Arc::new(KeyAt { place, google: google.clone() });
+    Authority::new(system, signing.trusted.clone(), source)
+}
+
+#[async_trait::async_trait]
+impl KeySource for KeyAt {
+    async fn key(&self) -> Result<SigningKey, Failure> {
+        let invalid = |object: String, message: String| Failure::Invalid { object, message };
+        let (object, pem) = match &self.place {
+            None => {
+                let message = "is missing, and the catalog is signed; hint: where a signing key is kept, or do this where there is one";
+                return Err(Failure::Precondition { object: "signing.key".into(), message: message.into() });
+            }
+            Some(KeyPlace::File(file)) => {
+                let pem = std::fs::read_to_string(file);
+                let object = format!("signing.key '{file}'");
+                let pem = pem.map_err(|error| {
+                    invalid(object.clone(), format!("{error}; hint: strongroom key generate {file}"))
+                })?;
+                (object, Secret::new(pem))
+            }
+            Some(KeyPlace::Environment(name)) => {
+                let object = format!("signing.key '{name}'");
+                let missing = "the environment has no such variable; hint: the PEM of a key".to_string();
+                let pem = std::env::var(name).map_err(|_| invalid(object.clone(), missing))?;
+                (object, Secret::new(pem))
+            }
+            Some(KeyPlace::Secret(version)) => {
+                (format!("signing.key '{version}'"), self.google.secrets.access(version).await?)
+            }
+        };
+        SigningKey::from_pem(&pem).map_err(|message| invalid(object, message))
+    }
 }
 
 /// Whether the place itself does not exist; one that cannot be reached is an error.

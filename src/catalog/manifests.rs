@@ -8,19 +8,30 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
 use super::Tombstone;
+use super::authority::Authority;
 use crate::codec::digest::Digests;
-use crate::manifest::{self, Manifest, ManifestError};
+use crate::manifest::chronicle::{Commit, Head};
+use crate::manifest::{self, Doubt, Found, Manifest, ManifestError, Statement};
 use crate::model::{BackupName, Failure, TierName};
+use crate::plan;
 use crate::store::Store;
 
 /// How many manifests are read at once.
 const PARALLEL: usize = 16;
+
+/// The commit point, and what is stated of it, within a backup's folder.
+pub const MANIFEST: &str = "manifest.json";
+pub const STATEMENT: &str = "statement.json";
 
 /// The backups of every tier, in their primary destinations; of a place that is gone, those of its copy.
 #[derive(Clone)]
 pub struct Catalog {
     /// The primary first, never without one.
     tiers: BTreeMap<TierName, Vec<Arc<dyn Store>>>,
+    /// The configuration's `name`.
+    system: String,
+    /// Where the catalog is signed: what is not is doubted.
+    authority: Option<Authority>,
 }
 
 /// A backup in the catalog.
@@ -31,6 +42,7 @@ pub struct Entry {
     pub store: Arc<dyn Store>,
     /// SHA-256 of the manifest's bytes, in hex.
     pub sha256: String,
+    pub manifest_size_bytes: u64,
 }
 
 /// A manifest that cannot be used.
@@ -41,11 +53,32 @@ pub struct Broken {
     pub error: ManifestError,
 }
 
+/// A backup whose manifest can be read, and is not believed: it is neither restored nor counted, nor removed.
+#[derive(Clone)]
+pub struct Doubtful {
+    pub entry: Entry,
+    pub doubt: Doubt,
+}
+
 /// What the catalog holds, the newest first.
 #[derive(Clone, Default)]
 pub struct Listing {
     pub entries: Vec<Entry>,
     pub broken: Vec<Broken>,
+    pub doubtful: Vec<Doubtful>,
+}
+
+/// What lies in a backup's folder in one place.
+pub struct Copy {
+    /// The folder below the destination's root.
+    pub folder: String,
+    /// The whole address of the manifest.
+    pub place: String,
+    pub entry: Result<Entry, Broken>,
+    /// The statement beside the manifest.
+    pub statement: Option<Bytes>,
+    /// What the statement says; `None` without one.
+    pub judged: Option<Result<Option<Statement>, Doubt>>,
 }
 
 /// Which backup is meant.
@@ -64,13 +97,26 @@ pub enum CatalogError {
     NotFound(String),
     #[error("{place}: the manifest {error}")]
     Broken { place: String, error: ManifestError },
+    #[error("{0}; hint: `strongroom verify --catalog` tells all that is not believed")]
+    Doubted(Doubt),
     #[error(transparent)]
     Store(#[from] Failure),
 }
 
 impl Catalog {
     pub fn new(tiers: BTreeMap<TierName, Vec<Arc<dyn Store>>>) -> Self {
-        Self { tiers }
+        Self { tiers, system: String::new(), authority: None }
+    }
+
+    /// The same for a system of this name, whose backups are signed if there is an authority.
+    #[must_use]
+    pub fn of_system(self, system: &str, authority: Option<Authority>) -> Self {
+        Self { system: system.into(), authority, ..self }
+    }
+
+    /// Whether signatures are asked for.
+    pub fn authority(&self) -> Option<&Authority> {
+        self.authority.as_ref()
     }
 
     /// The store that a tier's backups are written to.
@@ -87,21 +133,21 @@ impl Catalog {
         for (tier, stores) in &self.tiers {
             let (store, backups) = self.folders_of_first(tier, stores).await?;
             let read: Vec<_> = stream::iter(backups)
-                .map(|folder| read(store.clone(), format!("{folder}manifest.json")))
+                .map(|folder| self.read(&store, folder, self.authority.is_some()))
                 .buffer_unordered(PARALLEL)
                 .try_collect()
                 .await?;
             for found in read.into_iter().flatten() {
-                match found {
-                    Ok(entry) => listing.entries.push(entry),
-                    Err(broken) => listing.broken.push(broken),
+                match (found.entry, found.judged) {
+                    (Ok(entry), Some(Err(doubt))) => listing.doubtful.push(Doubtful { entry, doubt }),
+                    (Ok(entry), _) => listing.entries.push(entry),
+                    (Err(broken), _) => listing.broken.push(broken),
                 }
             }
         }
-        listing.entries.sort_by(|a, b| {
-            let key = |entry: &Entry| (entry.manifest.started_at, entry.manifest.name.clone());
-            key(b).cmp(&key(a))
-        });
+        let key = |entry: &Entry| (entry.manifest.started_at, entry.manifest.name.clone());
+        listing.entries.sort_by_key(|entry| std::cmp::Reverse(key(entry)));
+        listing.doubtful.sort_by_key(|doubtful| std::cmp::Reverse(key(&doubtful.entry)));
         listing.broken.sort_by(|a, b| a.place.cmp(&b.place));
         Ok(listing)
     }
@@ -122,6 +168,57 @@ impl Catalog {
             }
         }
         Err(gone.unwrap_or(Failure::NotFound { object: tier.to_string(), message: "has no destination".into() }))
+    }
+
+    /// What lies in every backup's folder of a tier in one place, with what the statements say.
+    ///
+    /// # Errors
+    /// When the place cannot be listed or read.
+    pub async fn copies(&self, tier: &TierName, store: &Arc<dyn Store>) -> Result<Vec<Copy>, Failure> {
+        let folders = self.folders(tier, store).await?;
+        let read: Vec<Option<Copy>> = stream::iter(folders)
+            .map(|folder| self.read(store, folder, true))
+            .buffer_unordered(PARALLEL)
+            .try_collect()
+            .await?;
+        let mut copies: Vec<Copy> = read.into_iter().flatten().collect();
+        copies.sort_by(|a, b| a.place.cmp(&b.place));
+        Ok(copies)
+    }
+
+    /// Every place of a tier, the primary first.
+    pub fn places(&self) -> impl Iterator<Item = (&TierName, &[Arc<dyn Store>])> {
+        self.tiers.iter().map(|(tier, stores)| (tier, stores.as_slice()))
+    }
+
+    /// What is to be stated of a manifest of these bytes.
+    ///
+    /// # Errors
+    /// When it is to be signed and there is no key.
+    pub async fn state(&self, folder: &str, manifest: &Manifest, head: Option<Head>) -> Result<Bytes, Failure> {
+        let digests = Digests::of(&manifest::write(manifest));
+        let found = Found {
+            system: &self.system,
+            folder,
+            place: folder,
+            manifest,
+            size_bytes: digests.size_bytes,
+            sha256: &digests.sha256_hex(),
+        };
+        self.sign(&found, head).await
+    }
+
+    /// The statement of a manifest as it was found.
+    ///
+    /// # Errors
+    /// When it is to be signed and there is no key.
+    pub async fn sign(&self, found: &Found<'_>, head: Option<Head>) -> Result<Bytes, Failure> {
+        let key = match &self.authority {
+            Some(authority) => Some(authority.key().await?),
+            None => None,
+        };
+        let invalid = |message| Failure::Invalid { object: found.place.into(), message };
+        Statement::of(found, head).write(key).map(Bytes::from).map_err(invalid)
     }
 
     async fn folders(&self, tier: &TierName, store: &Arc<dyn Store>) -> Result<Vec<String>, Failure> {
@@ -148,6 +245,11 @@ impl Catalog {
         {
             return Err(CatalogError::Broken { place: broken.place.clone(), error: broken.error.clone() });
         }
+        if let Wanted::Named(name) = wanted
+            && let Some(found) = listing.doubtful.iter().find(|doubtful| doubtful.entry.manifest.name == *name)
+        {
+            return Err(CatalogError::Doubted(found.doubt.clone()));
+        }
         let mut entries =
             listing.entries.into_iter().filter(|entry| tier.is_none_or(|tier| entry.manifest.tier == *tier));
         let (found, what) = match wanted {
@@ -163,14 +265,23 @@ impl Catalog {
         found.ok_or_else(|| CatalogError::NotFound(format!("{what}; {newest_hint}")))
     }
 
-    /// Writes the manifest: the moment at which the backup begins to exist. Returns its SHA-256.
+    /// Writes the manifest: the moment at which the backup begins to exist. What is stated of it is written before, so that
+    /// it is never there without. Returns the manifest's SHA-256.
     ///
     /// A reply that was lost is told apart by the commit id of what is there.
     ///
     /// # Errors
     /// `Exists` when another backup has the name; `Unknown` when it cannot be found out.
-    pub async fn commit(store: &dyn Store, folder: &str, manifest: &Manifest) -> Result<String, Failure> {
-        let key = format!("{folder}/manifest.json");
+    pub async fn commit(
+        store: &dyn Store,
+        folder: &str,
+        manifest: &Manifest,
+        statement: Bytes,
+    ) -> Result<String, Failure> {
+        let key = format!("{folder}/{MANIFEST}");
+        if store.head(&key).await?.is_none() {
+            store.put(&format!("{folder}/{STATEMENT}"), statement).await?;
+        }
         let bytes = Bytes::from(manifest::write(manifest));
         match store.put_if_absent(&key, bytes.clone()).await {
             Ok(_) | Err(Failure::Exists { .. } | Failure::Unknown { .. } | Failure::Transient { .. }) => {}
@@ -197,31 +308,90 @@ impl Catalog {
             _ => Err(Failure::Exists { object, message: "another backup has this name".into() }),
         }
     }
+
+    /// Reads what lies in a folder, which ends with a slash; `None` without a manifest: not committed, or being removed.
+    async fn read(&self, store: &Arc<dyn Store>, folder: String, judged: bool) -> Result<Option<Copy>, Failure> {
+        let key = format!("{folder}{MANIFEST}");
+        let Some(bytes) = optional(store.as_ref(), &key).await? else { return Ok(None) };
+        if Tombstone::is(&bytes) {
+            return Ok(None); // abandoned
+        }
+        let place = format!("{}/{key}", store.describe());
+        let statement = if judged { optional(store.as_ref(), &format!("{folder}{STATEMENT}")).await? } else { None };
+        let folder = folder.trim_end_matches('/').to_string();
+        let checked = manifest::read(&bytes).and_then(|manifest| {
+            // A manifest under another backup's folder was moved or replayed.
+            if folder == plan::backup::folder(&manifest.tier, &manifest.name, manifest.started_at) {
+                Ok(manifest)
+            } else {
+                let message = format!("it is of backup {} (tier {}), but lies elsewhere", manifest.name, manifest.tier);
+                Err(ManifestError::Inconsistent { message })
+            }
+        });
+        let manifest = match checked {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                let entry = Err(Broken { place: place.clone(), error });
+                return Ok(Some(Copy { folder, place, entry, statement, judged: None }));
+            }
+        };
+        let digests = Digests::of(&bytes);
+        let entry = Entry {
+            manifest,
+            store: store.clone(),
+            sha256: digests.sha256_hex(),
+            manifest_size_bytes: digests.size_bytes,
+        };
+        let trusted = self.authority.as_ref().map(|authority| authority.trusted.as_ref());
+        let judge = || manifest::judge(&self.found(&entry, &folder, &place), statement.as_deref(), trusted);
+        let judged = judged.then(judge);
+        Ok(Some(Copy { folder, place, entry: Ok(entry), statement, judged }))
+    }
+
+    /// What the statement beside a manifest says of it.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn check(&self, entry: &Entry) -> Result<Result<Option<Statement>, Doubt>, Failure> {
+        let manifest = &entry.manifest;
+        let folder = plan::backup::folder(&manifest.tier, &manifest.name, manifest.started_at);
+        let place = format!("{}/{folder}/{MANIFEST}", entry.store.describe());
+        let statement = optional(entry.store.as_ref(), &format!("{folder}/{STATEMENT}")).await?;
+        let trusted = self.authority.as_ref().map(|authority| authority.trusted.as_ref());
+        Ok(manifest::judge(&self.found(entry, &folder, &place), statement.as_deref(), trusted))
+    }
+
+    /// An entry as its statement is to describe it.
+    pub fn found<'a>(&'a self, entry: &'a Entry, folder: &'a str, place: &'a str) -> Found<'a> {
+        Found {
+            system: &self.system,
+            folder,
+            place,
+            manifest: &entry.manifest,
+            size_bytes: entry.manifest_size_bytes,
+            sha256: &entry.sha256,
+        }
+    }
 }
 
-async fn read(store: Arc<dyn Store>, key: String) -> Result<Option<Result<Entry, Broken>>, Failure> {
-    let bytes = match store.get(&key).await {
-        Ok((bytes, _)) => bytes,
-        Err(Failure::NotFound { .. }) => return Ok(None), // not committed, or being removed
-        Err(error) => return Err(error),
-    };
-    if Tombstone::is(&bytes) {
-        return Ok(None); // abandoned
-    }
-    let place = format!("{}/{key}", store.describe());
-    let checked = manifest::read(&bytes).and_then(|manifest| {
-        // A manifest under another backup's folder was moved or replayed.
-        if key.ends_with(&format!("/{}/manifest.json", manifest.name))
-            && key.starts_with(&format!("{}/", manifest.tier))
-        {
-            Ok(manifest)
-        } else {
-            let message = format!("it is of backup {} (tier {}), but lies elsewhere", manifest.name, manifest.tier);
-            Err(ManifestError::Inconsistent { message })
+impl Entry {
+    /// The backup as the chronicle has it, in these places.
+    pub fn commit(&self, places: Vec<String>) -> Commit {
+        Commit {
+            backup: self.manifest.name.clone(),
+            tier: self.manifest.tier.clone(),
+            commit_id: self.manifest.commit_id.clone(),
+            started_at: self.manifest.started_at,
+            manifest_sha256: self.sha256.clone(),
+            places,
         }
-    });
-    Ok(Some(match checked {
-        Ok(manifest) => Ok(Entry { manifest, store, sha256: Digests::of(&bytes).sha256_hex() }),
-        Err(error) => Err(Broken { place, error }),
-    }))
+    }
+}
+
+async fn optional(store: &dyn Store, key: &str) -> Result<Option<Bytes>, Failure> {
+    match store.get(key).await {
+        Ok((bytes, _)) => Ok(Some(bytes)),
+        Err(Failure::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }

@@ -2,6 +2,8 @@
 //!
 //! Knows where they lie; does not know what a backup is made of, nor how a run goes on.
 
+mod authority;
+mod chronicle;
 pub mod drills;
 mod journal;
 mod lease;
@@ -11,10 +13,12 @@ pub mod marks;
 mod runs;
 mod tombstone;
 
+pub use authority::{Authority, KeySource};
+pub use chronicle::{Chronicle, Reading};
 pub use journal::{OpenRun, StoreJournal, has_markers, open_runs, sweep_markers};
 pub use lease::{HOLD_ON, Lease, LeaseError, TIME_TO_LIVE};
 pub use ledger::{Decision, Ledger};
-pub use manifests::{Broken, Catalog, CatalogError, Entry, Listing, Wanted};
+pub use manifests::{Broken, Catalog, CatalogError, Copy, Doubtful, Entry, Listing, MANIFEST, STATEMENT, Wanted};
 pub use runs::{RunSummary, remove_journal, runs};
 pub use tombstone::{Standing, Tombstone};
 

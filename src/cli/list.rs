@@ -3,8 +3,7 @@
 use serde_json::json;
 
 use super::output::Output;
-use crate::app::Exit;
-use crate::catalog::marks;
+use crate::app::{Exit, of_doubt};
 use crate::job::{Context, JobError};
 use crate::model::TierName;
 use crate::report::{self, Align, Table};
@@ -33,7 +32,7 @@ pub(super) async fn run(context: &Context, args: Args, output: &Output) -> Resul
         ("verified", Align::Left),
     ];
     let named = entries.iter().map(|entry| (entry.manifest.name.clone(), entry.manifest.commit_id.clone()));
-    let marks = marks::of_all(context.home.as_ref(), named).await?;
+    let marks = context.marks.of_all(named).await?;
     let mut table = Table::new(&columns);
     let mut documents = Vec::new();
     for entry in &entries {
@@ -61,8 +60,16 @@ pub(super) async fn run(context: &Context, args: Args, output: &Output) -> Resul
     for broken in &listing.broken {
         text.push_str(&format!("broken: {}: {}\n", broken.place, broken.error));
     }
+    for doubtful in &listing.doubtful {
+        text.push_str(&format!("not believed: {}\n", doubtful.doubt));
+    }
+    let doubted: Vec<_> = listing.doubtful.iter().map(|doubtful| &doubtful.doubt).collect();
     let broken: Vec<_> =
         listing.broken.iter().map(|b| json!({"place": b.place, "error": b.error.to_string()})).collect();
-    output.result("backups", &json!({"backups": documents, "broken": broken}), &text);
-    Ok(if listing.broken.is_empty() { Exit::Done } else { Exit::Corrupt })
+    output.result("backups", &json!({"backups": documents, "broken": broken, "doubted": doubted}), &text);
+    Ok(match doubted.iter().map(|doubt| doubt.kind).min() {
+        _ if !listing.broken.is_empty() => Exit::Corrupt,
+        Some(kind) => of_doubt(kind),
+        None => Exit::Done,
+    })
 }

@@ -5,6 +5,7 @@ mod delete;
 mod diff;
 mod drill;
 mod ingest;
+mod key;
 mod list;
 mod output;
 mod pin;
@@ -16,6 +17,7 @@ mod report;
 mod restore;
 mod retention;
 mod show;
+mod sign;
 mod status;
 mod validate;
 mod verify;
@@ -50,6 +52,12 @@ Exit codes:
    12  what is stored is not what was written
    13  a critical validation query failed
    14  the credentials do not allow it
+   15  catalog: something is not what was signed
+   16  catalog: it ends earlier than something that has seen more of it
+   17  catalog: a backup was removed, and is there again
+   18  catalog: a backup is gone, and nobody who is trusted has removed it
+   19  catalog: a backup is dated in the future
+   20  catalog: a backup is not signed, where signatures are asked for
   130  stopped by a signal";
 
 /// Backups of BigQuery datasets and Google Sheets that are proven to restore.
@@ -105,6 +113,11 @@ enum Verb {
     Unpin(pin::UnpinArgs),
     /// Remove one backup by hand
     Delete(delete::Args),
+    /// Make a key that signs the catalog, or show the public half of one
+    #[command(subcommand)]
+    Key(key::Verb),
+    /// Sign backups that are not signed, or not by this key: each is read whole first
+    Sign(sign::Args),
     /// Show the rows in which tables differ from a backup
     Diff(diff::Args),
     /// Ask a backup's files, without restoring them
@@ -157,6 +170,10 @@ pub fn main() -> ExitCode {
 const STACK_BYTES: usize = 32 << 20;
 
 async fn run(cli: Cli, output: &Output) -> Exit {
+    // Keys are made before there is a configuration.
+    if let Verb::Key(verb) = cli.verb {
+        return key::run(verb, output);
+    }
     let config = match app::load(&cli.config) {
         Ok(config) => config,
         Err(problem) => return tell(output, &problem),
@@ -204,9 +221,9 @@ impl Verb {
     fn takes_back(&self) -> bool {
         match self {
             Self::Backup(_) | Self::Restore(_) | Self::Drill(_) | Self::Retention(_) | Self::Delete(_) => true,
-            Self::Pin(_) | Self::Unpin(_) | Self::Pause(_) | Self::Resume(_) | Self::Recover(_) => true,
+            Self::Pin(_) | Self::Unpin(_) | Self::Pause(_) | Self::Resume(_) | Self::Recover(_) | Self::Sign(_) => true,
             Self::List(_) | Self::Show(_) | Self::Verify(_) | Self::Report(_) | Self::Validate(_) => false,
-            Self::Diff(_) | Self::Status(_) => false,
+            Self::Diff(_) | Self::Status(_) | Self::Key(_) => false,
             #[cfg(feature = "query")]
             Self::Query(_) => false,
         }
@@ -223,6 +240,8 @@ async fn carry_out(verb: Verb, context: &Context, output: &Output) -> Result<Exi
         Verb::Drill(args) => drill::run(context, args, output).await,
         Verb::Report(args) => report::run(context, args, output).await,
         Verb::Validate(args) => validate::run(context, args, output).await,
+        Verb::Sign(args) => sign::run(context, args, output).await,
+        Verb::Key(verb) => Ok(key::run(verb, output)),
         Verb::Retention(args) => retention::run(context, args, output).await,
         Verb::Pin(args) => pin::pin(context, args, output).await,
         Verb::Unpin(args) => pin::unpin(context, args, output).await,

@@ -3,7 +3,7 @@
 use super::output::Output;
 use super::wanted;
 use crate::app::Exit;
-use crate::catalog::{Wanted, marks};
+use crate::catalog::Wanted;
 use crate::job::{Context, JobError};
 use crate::report;
 
@@ -17,7 +17,7 @@ pub(super) struct Args {
 pub(super) async fn run(context: &Context, args: Args, output: &Output) -> Result<Exit, JobError> {
     let entry = context.catalog.find(&args.backup, None).await?;
     let manifest = &entry.manifest;
-    let marks = marks::of(context.home.as_ref(), &manifest.name, &manifest.commit_id).await?;
+    let marks = context.marks.of(&manifest.name, &manifest.commit_id).await?;
     let mut text = report::manifest(manifest);
     match &marks.verified {
         Some(mark) => text.push_str(&format!("verified {} by {}, {}\n", mark.at, mark.by, mark.how)),

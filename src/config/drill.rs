@@ -90,7 +90,7 @@ pub(super) fn read_secrets(path: &str, table: Table, problems: &mut Problems) ->
 }
 
 /// Whether a name is made of these collections, each followed by an id.
-fn is_name(name: &str, collections: &[&str]) -> bool {
+pub(super) fn is_name(name: &str, collections: &[&str]) -> bool {
     let parts: Vec<&str> = name.split('/').collect();
     parts.len() == 2 * collections.len()
         && parts.chunks(2).zip(collections).all(|(pair, collection)| pair[0] == *collection && !pair[1].is_empty())

@@ -5,10 +5,12 @@
 mod drill;
 mod interpolate;
 mod reader;
+mod signing;
 mod valid;
 
 pub use drill::{Drill, SecretName, Service};
 pub use reader::{Problem, Problems};
+pub use signing::{KeyPlace, Signing};
 pub use valid::{
     BigQuerySource, Config, Credentials, FingerprintSetting, Google, Ingestion, Keep, Objectives, Queries, Recover,
     Retention, SheetsSource, Source, SourceKind, TableFormat, Tier,

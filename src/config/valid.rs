@@ -7,6 +7,7 @@ use toml::{Table, Value};
 
 use super::drill::{Drill, SecretName, Service, read_drill, read_secrets, read_service};
 use super::reader::{Problems, Reader};
+use super::signing::{Signing, read_signing};
 use crate::model::{BackupName, DatasetId, Pattern, Period, Place, TierName};
 
 /// A valid configuration.
@@ -28,6 +29,8 @@ pub struct Config {
     pub service: Option<Service>,
     /// Keys that drills look after.
     pub secrets: Vec<SecretName>,
+    /// Who signs the catalog; `None`: nobody.
+    pub signing: Option<Signing>,
     /// How many tables or objects are worked on at once.
     pub parallel: usize,
 }
@@ -254,6 +257,7 @@ pub(super) fn read(table: Table, problems: &mut Problems) -> Option<Config> {
     let service = top.table("service").and_then(|(path, table)| read_service(&path, table, top.problems()));
     let secrets =
         top.table("secrets").map(|(path, table)| read_secrets(&path, table, top.problems())).unwrap_or_default();
+    let signing = top.table("signing").and_then(|(path, table)| read_signing(&path, table, top.problems()));
     top.finish();
 
     let home = home.or_else(|| {
@@ -274,6 +278,7 @@ pub(super) fn read(table: Table, problems: &mut Problems) -> Option<Config> {
         drill,
         service,
         secrets,
+        signing,
         parallel: usize::try_from(parallel).unwrap_or(8),
     })
 }

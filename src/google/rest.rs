@@ -230,6 +230,18 @@ impl Rest {
     }
 }
 
+/// A list whose next page is the one just read would be read for ever.
+///
+/// # Errors
+/// `Corrupt` when the service gives the same token again.
+pub(crate) fn check_advances(object: &str, token: Option<&str>, next: Option<&str>) -> Result<(), Failure> {
+    if token.is_none() || token != next {
+        return Ok(());
+    }
+    let message = "the service gives the same page of a list again and again".to_string();
+    Err(Failure::Corrupt { object: object.into(), message })
+}
+
 async fn read_bounded(object: &str, mut response: reqwest::Response) -> Result<Vec<u8>, Fault> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| Fault::from_reqwest(object, error))? {

@@ -8,10 +8,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::run::{self, Undo};
-use super::{Context, JobError, capture, inspect, parallel};
+use super::{Context, JobError, capture, inspect, parallel, witness};
 use crate::catalog::Catalog;
 use crate::config::SourceKind;
 use crate::google::scheduler::JobState;
+use crate::manifest::chronicle::{Commit, Event};
 use crate::manifest::{FORMAT, Manifest, PauseRecord, Previous, StepTiming};
 use crate::model::{Failure, Place, TableId, TierName};
 use crate::plan::backup::{BackupPlan, BigQueryPlan, Occasion};
@@ -94,6 +95,9 @@ pub async fn run(context: &Context, tier: &TierName, occasion: &Occasion) -> Res
     let tables = plan.tables().count();
     context.observer.step_done("plan", planned_at.duration_since(started_at), &format!("{tables} tables"));
 
+    if let Some(authority) = context.catalog.authority() {
+        authority.key().await?; // nobody would believe a backup that is not signed
+    }
     let id = run::new_id(context);
     let timings = vec![StepTiming { step: "plan".into(), started_at, ended_at: planned_at }];
     run::run(context, &id, ("backup", plan.name.as_str()), async |saga| {
@@ -157,6 +161,7 @@ impl Work<'_> {
         let pause = (!jobs.is_empty()).then_some(PauseRecord { jobs, paused_at, resumed_at });
         let manifest = Manifest {
             format: FORMAT,
+            system: Some(self.context.config.name.clone()),
             name: self.plan.name.clone(),
             tier: self.plan.tier.clone(),
             purpose: self.plan.purpose.clone(),
@@ -175,7 +180,7 @@ impl Work<'_> {
             notes: self.notes().into_iter().chain(emptied.tables).collect(),
             attention: emptied.sources,
         };
-        saga.step(run::COMMIT, commit(&destinations, &self.plan.folder, &manifest)).await?;
+        saga.step(run::COMMIT, self.commit(&destinations, &manifest)).await?;
         saga.step("verify", check_stored(primary.as_ref(), &manifest)).await?;
         Ok(manifest)
     }
@@ -296,10 +301,47 @@ impl Work<'_> {
     /// The last backup of any tier, and the link to the last one of this tier.
     async fn previous(&self) -> Result<(Option<Manifest>, Option<Previous>), JobError> {
         let listing = self.context.catalog.list().await?;
-        let same_tier = listing.entries.iter().find(|entry| entry.manifest.tier == self.plan.tier);
+        witness::catch_up(self.context, &listing).await?;
+        let now = self.context.now();
+        let same_tier = listing.entries.iter().find(|entry| {
+            entry.manifest.tier == self.plan.tier && !plan::witness::is_ahead(entry.manifest.started_at, now)
+        });
         let previous =
             same_tier.map(|entry| Previous { name: entry.manifest.name.clone(), sha256: entry.sha256.clone() });
         Ok((listing.entries.into_iter().next().map(|entry| entry.manifest), previous))
+    }
+
+    /// Commits: the copies' manifests first, so that what the primary lists is everywhere. Then the chronicle has it.
+    async fn commit(&self, destinations: &[Arc<dyn Store>], manifest: &Manifest) -> Result<Done<()>, JobError> {
+        let (context, folder) = (self.context, &self.plan.folder);
+        let head = match &context.chronicle {
+            Some(chronicle) => chronicle.head().await.unwrap_or_else(|error| {
+                // No damage to the chronicle may stop backups; it is told, and retention removes nothing meanwhile.
+                context.observer.note(&format!("the chronicle cannot be read: {error}"));
+                None
+            }),
+            None => None,
+        };
+        let statement = context.catalog.state(folder, manifest, head).await?;
+        let mut sha256 = String::new();
+        for store in destinations.iter().rev() {
+            sha256 = Catalog::commit(store.as_ref(), folder, manifest, statement.clone()).await?;
+        }
+        if let Some(chronicle) = &context.chronicle {
+            let commit = Commit {
+                backup: manifest.name.clone(),
+                tier: manifest.tier.clone(),
+                commit_id: manifest.commit_id.clone(),
+                started_at: manifest.started_at,
+                manifest_sha256: sha256,
+                places: destinations.iter().map(|store| store.describe()).collect(),
+            };
+            // The backup exists: what the chronicle lacks, the next run adds.
+            if let Err(error) = chronicle.append(Event::Committed(commit), context.now(), &context.holder).await {
+                context.observer.note(&format!("the chronicle cannot be written: {error}"));
+            }
+        }
+        Ok(Done::new(()).discharges("prepare").note(manifest.name.to_string()))
     }
 
     fn notes(&self) -> Vec<String> {
@@ -364,14 +406,6 @@ async fn copy(
         }
     }
     Ok(Done::new(()).note(format!("{} to {}", count(objects.len(), "object"), count(others.len(), "destination"))))
-}
-
-/// Commits: the copies' manifests first, so that what the primary lists is everywhere.
-async fn commit(destinations: &[Arc<dyn Store>], folder: &str, manifest: &Manifest) -> Result<Done<()>, JobError> {
-    for store in destinations.iter().rev() {
-        Catalog::commit(store.as_ref(), folder, manifest).await?;
-    }
-    Ok(Done::new(()).discharges("prepare").note(manifest.name.to_string()))
 }
 
 /// Looks once more at what lies in the primary: every object there, with its size and checksum.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::catalog::{Catalog, CatalogError, LeaseError};
+use crate::catalog::marks::Book;
+use crate::catalog::{Catalog, CatalogError, Chronicle, LeaseError};
 use crate::config::{Config, Source, SourceKind};
 use crate::google::Google;
 use crate::model::{Failure, Place, TierName};
@@ -22,6 +23,9 @@ pub struct Context {
     pub config: Arc<Config>,
     pub google: Google,
     pub catalog: Catalog,
+    pub marks: Book,
+    /// What was ever committed and removed, where the catalog is signed.
+    pub chronicle: Option<Arc<Chronicle>>,
     /// Where journal and lease are kept.
     pub home: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,

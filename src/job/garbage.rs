@@ -8,7 +8,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Context, JobError, run};
-use crate::catalog::{self, Ledger, OWN_FOLDER, marks};
+use crate::catalog::{self, Ledger, OWN_FOLDER};
 use crate::model::{BackupName, DatasetId, Failure, Place, TableId, TierName};
 use crate::plan::garbage::{self, Facts, Folder, GarbagePlan, Object, Piece};
 use crate::saga;
@@ -94,7 +94,11 @@ async fn look(context: &Context, clocks: Clocks) -> Result<Facts, JobError> {
         keep_journals: context.config.recover.keep_journals,
         folders,
         reached,
-        unreadable: listing.broken.iter().map(|broken| broken.place.clone()).collect(),
+        unreadable: {
+            let broken = listing.broken.iter().map(|broken| broken.place.clone());
+            // What is not believed may still be a good backup's, whose manifest somebody has changed.
+            broken.chain(listing.doubtful.iter().map(|doubtful| doubtful.doubt.place.clone())).collect()
+        },
         listed: manifests().map(|manifest| manifest.name.to_string()).collect(),
         removing: Ledger::read(home).await?.removing().map(|(name, _)| name.clone()).collect(),
         runs: catalog::runs(home, before).await?.into_iter().map(told).collect(),
@@ -124,8 +128,9 @@ fn translated(then: Timestamp, there: Timestamp, here: Timestamp) -> Timestamp {
 }
 
 fn has_unreached(folder: &Folder, reached: &BTreeSet<String>) -> bool {
-    let manifest = format!("{}/manifest.json", folder.folder);
-    let needed = |object: &Object| reached.contains(&object.key) || (folder.is_listed && object.key == manifest);
+    // The manifest, and what is stated of it.
+    let own = ["manifest.json", "statement.json"].map(|name| format!("{}/{name}", folder.folder));
+    let needed = |object: &Object| reached.contains(&object.key) || (folder.is_listed && own.contains(&object.key));
     !folder.objects.iter().all(needed)
 }
 
@@ -229,7 +234,7 @@ async fn remove_piece(context: &Context, piece: &Piece) -> Result<(), Failure> {
         Piece::Own { objects, .. } => {
             delete(context, context.home.as_ref(), objects.iter().map(|object| object.key.clone())).await
         }
-        Piece::Marks { backup, .. } => marks::clear_all(context.home.as_ref(), backup).await,
+        Piece::Marks { backup, .. } => context.marks.sweep(backup).await,
         Piece::Snapshot { table, .. } => bigquery::drop_tables(&context.google, std::slice::from_ref(table), 1).await,
         Piece::Scratch { dataset, run, .. } => run::drop_scratch(context, run, std::slice::from_ref(dataset)).await,
         Piece::Journal { run, .. } => catalog::remove_journal(context.home.as_ref(), run).await,

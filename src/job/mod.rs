@@ -18,8 +18,10 @@ pub mod report;
 pub mod restore;
 pub mod retention;
 mod run;
+pub mod sign;
 pub mod status;
 pub mod validate;
 pub mod verify;
+pub mod witness;
 
 pub use context::{Context, JobError};

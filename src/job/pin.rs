@@ -1,7 +1,7 @@
 //! Pins: a backup that a person wants kept.
 
 use super::{Context, JobError};
-use crate::catalog::marks::{self, Pinned};
+use crate::catalog::marks::Pinned;
 use crate::catalog::{Ledger, Wanted};
 use crate::model::BackupName;
 use crate::plan::Refusal;
@@ -23,11 +23,11 @@ pub async fn pin(
     loop {
         let ledger = Ledger::read(home).await?;
         if ledger.is_removing(backup) {
-            marks::clear::<Pinned>(home, backup).await?;
+            context.marks.clear::<Pinned>(backup, (context.now(), &context.holder)).await?;
             let refusal = Refusal::new(backup, "is being removed", "strongroom list shows what there is");
             return Err(JobError::Refused(vec![refusal]));
         }
-        marks::set(home, backup, &pinned).await?;
+        context.marks.set(backup, &pinned).await?;
         // Whoever was about to remove it without having seen the pin looks again.
         if ledger.turn(home).await? {
             break;
@@ -44,7 +44,7 @@ pub async fn pin(
 /// When there is no such backup, or the mark cannot be removed.
 pub async fn unpin(context: &Context, backup: &BackupName) -> Result<bool, JobError> {
     let entry = context.catalog.find(&Wanted::Named(backup.clone()), None).await?;
-    let marks = marks::of(context.home.as_ref(), backup, &entry.manifest.commit_id).await?;
-    marks::clear::<Pinned>(context.home.as_ref(), backup).await?;
+    let marks = context.marks.of(backup, &entry.manifest.commit_id).await?;
+    context.marks.clear::<Pinned>(backup, (context.now(), &context.holder)).await?;
     Ok(marks.pinned.is_some())
 }

@@ -1,7 +1,7 @@
 //! The report of a backup: its manifest, where it lies, and what came before it.
 
 use super::{Context, JobError, copies};
-use crate::catalog::{Entry, Wanted, marks};
+use crate::catalog::{Entry, Wanted};
 use crate::manifest::Manifest;
 use crate::model::TierName;
 use crate::report::{BackupLine, BackupReport, CopyLine, Verification};
@@ -20,7 +20,7 @@ pub async fn backup(
 ) -> Result<(BackupReport, Manifest), JobError> {
     let entry = context.catalog.find(wanted, tier).await?;
     let manifest = &entry.manifest;
-    let marks = marks::of(context.home.as_ref(), &manifest.name, &manifest.commit_id).await?;
+    let marks = context.marks.of(&manifest.name, &manifest.commit_id).await?;
     let verified = marks.verified.map(|mark| Verification { at: mark.at, by: mark.by, how: mark.how });
     let listing = context.catalog.list().await?;
     // The newest first: this backup, then those before it.

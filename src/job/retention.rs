@@ -6,10 +6,10 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::backup::count;
-use super::{Context, JobError, run};
+use super::{Context, JobError, run, witness};
 use crate::catalog::marks::{self, Condemned, Marks};
-use crate::catalog::{Decision, Entry, Ledger, Listing, Wanted};
-use crate::manifest::Manifest;
+use crate::catalog::{CatalogError, Decision, Entry, Ledger, Listing, MANIFEST, Wanted};
+use crate::manifest::{Doubt, Manifest};
 use crate::model::{BackupName, Failure, TierName};
 use crate::plan::retention::{self, Candidate, Facts, Pin, RetentionPlan, Sentence, Verdict};
 use crate::plan::{self, Refusal};
@@ -47,8 +47,7 @@ pub struct Deletion {
 /// # Errors
 /// When the catalog or the marks cannot be read.
 pub async fn plan(context: &Context) -> Result<RetentionPlan, JobError> {
-    let (listing, marks) = look(context).await?;
-    Ok(decide(context, &listing, &marks))
+    Ok(decide(context, &look(context).await?))
 }
 
 /// Condemns, pardons and removes.
@@ -60,11 +59,12 @@ pub async fn run(context: &Context) -> Result<Retained, JobError> {
     run::run(context, &id, ("retention", "catalog"), async |saga| {
         // Before the look: what is pinned or decided after it is noticed.
         let mut ledger = Ledger::enter(context.home.as_ref(), saga.log().generation()).await?;
-        let (listing, marks) = look(context).await?;
-        let plan = decide(context, &listing, &marks);
-        saga.step("condemn", condemn(context, &plan, &listing)).await?;
+        witness::catch_up(context, &context.catalog.list().await?).await?;
+        let look = look(context).await?;
+        let plan = decide(context, &look);
+        saga.step("condemn", condemn(context, &plan, &look.listing)).await?;
         saga.step("pardon", pardon(context, &plan)).await?;
-        let (removed, failures) = remove_all(context, saga, &mut ledger, (&plan, &listing)).await?;
+        let (removed, failures) = remove_all(context, saga, &mut ledger, (&plan, &look.listing)).await?;
         Ok(Retained { plan, removed, failures })
     })
     .await
@@ -78,15 +78,25 @@ pub async fn delete(context: &Context, backup: &BackupName, how: Deletion) -> Re
     let id = run::new_id(context);
     run::run(context, &id, ("delete", backup.as_str()), async |saga| {
         let mut ledger = Ledger::enter(context.home.as_ref(), saga.log().generation()).await?;
-        let entry = context.catalog.find(&Wanted::Named(backup.clone()), None).await?;
-        let (listing, marks) = look(context).await?;
-        if let Some(refusal) = objection(&entry, &listing, &marks, how, context.now()) {
+        let look = look(context).await?;
+        let found = context.catalog.find(&Wanted::Named(backup.clone()), None).await;
+        let doubtful = look.listing.doubtful.iter().find(|doubtful| doubtful.entry.manifest.name == *backup);
+        let entry = match (found, doubtful) {
+            // What is not believed can be removed by a person, and by nobody else.
+            (Err(CatalogError::Doubted(_)), Some(doubtful)) => doubtful.entry.clone(),
+            (Err(CatalogError::NotFound(_)), _) if how.now && witness::is_missing(context, backup).await? => {
+                witness::give_up(context, backup).await?;
+                return Ok(Deleted { backup: backup.clone(), removed_from: None });
+            }
+            (found, _) => found?,
+        };
+        if let Some(refusal) = objection(&entry, &look.listing, &look.marks, how, context.now()) {
             return Err(JobError::Refused(vec![refusal]));
         }
         let mark = sentence(context, &entry.manifest, true);
         let condemned_at = mark.at;
         saga.step("condemn", async {
-            marks::set(context.home.as_ref(), backup, &mark).await?;
+            context.marks.set(backup, &mark).await?;
             Ok::<_, JobError>(Done::new(()))
         })
         .await?;
@@ -138,18 +148,43 @@ fn objection(
     None
 }
 
-async fn look(context: &Context) -> Result<(Listing, BTreeMap<BackupName, Marks>), JobError> {
-    let listing = context.catalog.list().await?;
-    let backups = listing.entries.iter().map(|entry| (entry.manifest.name.clone(), entry.manifest.commit_id.clone()));
-    let marks = marks::of_all(context.home.as_ref(), backups.collect::<Vec<_>>()).await?;
-    Ok((listing, marks))
+/// Everything that is decided on.
+struct Look {
+    listing: Listing,
+    marks: BTreeMap<BackupName, Marks>,
+    /// What is not believed. While there is any, nothing is removed.
+    doubts: Vec<Doubt>,
 }
 
-fn decide(context: &Context, listing: &Listing, marks: &BTreeMap<BackupName, Marks>) -> RetentionPlan {
-    let candidates = listing.entries.iter().map(|entry| candidate(entry, marks)).collect();
-    let unreadable = listing.broken.iter().map(|broken| broken.place.clone()).collect();
+async fn look(context: &Context) -> Result<Look, JobError> {
+    let mut listing = context.catalog.list().await?;
+    let backups = |listing: &Listing| -> Vec<(BackupName, String)> {
+        let entries = listing.entries.iter();
+        entries.map(|entry| (entry.manifest.name.clone(), entry.manifest.commit_id.clone())).collect()
+    };
+    let Some(chronicle) = &context.chronicle else {
+        let marks = context.marks.of_all(backups(&listing)).await?;
+        return Ok(Look { listing, marks, doubts: vec![] });
+    };
+    let reading = chronicle.read().await?;
+    // What was removed and is there again counts for nothing.
+    let history = &reading.history;
+    let gone = |entry: &Entry| history.backups.get(&entry.manifest.name).is_some_and(|fate| fate.removed_at.is_some());
+    let mut doubts = reading.doubts.clone();
+    doubts.extend(listing.doubtful.iter().map(|doubtful| doubtful.doubt.clone()));
+    doubts.extend(witness::of_listing(context, &listing, history)?);
+    listing.entries.retain(|entry| !gone(entry));
+    let marks = marks::signed_all(history, backups(&listing))?;
+    Ok(Look { listing, marks, doubts })
+}
+
+fn decide(context: &Context, look: &Look) -> RetentionPlan {
+    let candidates = look.listing.entries.iter().map(|entry| candidate(entry, &look.marks)).collect();
+    let unreadable = look.listing.broken.iter().map(|broken| broken.place.clone()).collect();
+    let doubts = look.doubts.iter().map(ToString::to_string).collect();
     let tiers = context.config.tiers.iter().map(|(name, tier)| (name.clone(), tier.keep)).collect();
-    retention::plan(&tiers, &context.config.retention, &Facts { candidates, unreadable }, context.now())
+    let facts = Facts { candidates, unreadable, doubts };
+    retention::plan(&tiers, &context.config.retention, &facts, context.now())
 }
 
 fn candidate(entry: &Entry, marks: &BTreeMap<BackupName, Marks>) -> Candidate {
@@ -192,7 +227,7 @@ async fn condemn(context: &Context, plan: &RetentionPlan, listing: &Listing) -> 
         let entry = listing.entries.iter().find(|entry| entry.manifest.name == decision.backup);
         if let Some(entry) = entry {
             let mark = sentence(context, &entry.manifest, false);
-            marks::set(context.home.as_ref(), &decision.backup, &mark).await?;
+            context.marks.set(&decision.backup, &mark).await?;
             n += 1;
         }
     }
@@ -202,7 +237,7 @@ async fn condemn(context: &Context, plan: &RetentionPlan, listing: &Listing) -> 
 async fn pardon(context: &Context, plan: &RetentionPlan) -> Result<Done<()>, JobError> {
     let mut n = 0;
     for decision in plan.of(|verdict| matches!(verdict, Verdict::Keep { pardoned: true, .. })) {
-        marks::clear::<Condemned>(context.home.as_ref(), &decision.backup).await?;
+        context.marks.clear::<Condemned>(&decision.backup, (context.now(), &context.holder)).await?;
         n += 1;
     }
     Ok(Done::new(()).note(count(n, "backup")))
@@ -222,6 +257,10 @@ async fn remove_all(
             plan.removals().map(|decision| &decision.backup).filter(|backup| !ledger.is_removing(backup)).collect();
         let total = begun.len() + planned.len();
         for (backup, mark) in begun {
+            if !context.marks.is_decided(&backup, &mark).await? {
+                failures.push(format!("{backup}: nobody who is trusted has decided to remove it; it is left alone"));
+                continue;
+            }
             context.observer.progress("remove", removed.len() + failures.len() + 1, total, backup.as_str());
             match remove(context, ledger, &backup, &mark).await {
                 Ok(()) => removed.push(backup),
@@ -231,7 +270,7 @@ async fn remove_all(
         for backup in planned {
             let Some(entry) = listing.entries.iter().find(|entry| entry.manifest.name == *backup) else { continue };
             let commit_id = &entry.manifest.commit_id;
-            let Some(mark) = marks::of(context.home.as_ref(), backup, commit_id).await?.condemned else { continue };
+            let Some(mark) = context.marks.of(backup, commit_id).await?.condemned else { continue };
             if !decided(context, ledger, backup, &mark).await? {
                 continue;
             }
@@ -255,10 +294,18 @@ async fn decided(
     mark: &Condemned,
 ) -> Result<bool, JobError> {
     let home = context.home.as_ref();
+    let mut said = false;
     loop {
-        let pinned = marks::of(home, backup, &mark.commit_id).await?.pinned;
+        let pinned = context.marks.of(backup, &mark.commit_id).await?.pinned;
         if pinned.is_some_and(|pin| pin.until.is_none_or(|until| context.now() < until)) {
+            if said {
+                context.marks.undecide(backup, (context.now(), &context.holder)).await?;
+            }
             return Ok(false);
+        }
+        if !said {
+            context.marks.decide(backup, mark).await?;
+            said = true;
         }
         if ledger.decide(home, backup, mark).await? == Decision::Made {
             return Ok(true);
@@ -288,14 +335,14 @@ async fn remove(context: &Context, ledger: &mut Ledger, backup: &BackupName, mar
     let stores = stores(context, &mark.tier)?;
     let folder = plan::backup::folder(&mark.tier, backup, mark.started_at);
     for store in &stores {
-        store.delete(&format!("{folder}/manifest.json")).await?;
+        store.delete(&format!("{folder}/{MANIFEST}")).await?;
     }
     for store in &stores {
         for object in store.list(&format!("{folder}/")).await? {
             store.delete(&object.key).await?;
         }
     }
-    marks::clear_all(context.home.as_ref(), backup).await?;
+    context.marks.close(backup, &mark.commit_id, (context.now(), &context.holder)).await?;
     ledger.strike(context.home.as_ref(), backup).await
 }
 

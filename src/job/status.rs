@@ -72,7 +72,12 @@ pub async fn run(context: &Context) -> Result<Status, JobError> {
         tiers,
         ingestion: ingestion_states,
         open_runs: recover::open(context).await?,
-        broken_manifests: listing.broken.iter().map(|broken| format!("{}: {}", broken.place, broken.error)).collect(),
+        broken_manifests: listing
+            .broken
+            .iter()
+            .map(|broken| format!("{}: {}", broken.place, broken.error))
+            .chain(listing.doubtful.iter().map(|doubtful| doubtful.doubt.to_string()))
+            .collect(),
         rpo_seconds: rpo,
         rpo_objective_seconds: context.config.objectives.rpo_transactions.as_secs(),
         findings: vec![],

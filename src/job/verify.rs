@@ -1,15 +1,18 @@
 //! Verify: every byte and row of a stored backup against its manifest.
 
+use std::collections::{HashMap, HashSet};
+
 use futures::{StreamExt, stream};
 use serde::Serialize;
 
 use super::inspect::{self, TableReader};
 use super::{Context, JobError};
-use crate::catalog::Entry;
+use crate::catalog::{Entry, MANIFEST, STATEMENT};
 use crate::config::TableFormat;
 use crate::manifest::{BigQueryRecord, ObjectRecord, TableRecord};
 use crate::model::schema::Schema;
 use crate::model::{BackupName, Failure};
+use crate::plan::backup::folder;
 use crate::source::bigquery::Definition;
 
 /// Outcome of a verification.
@@ -38,6 +41,8 @@ pub enum FindingKind {
     Missing,
     /// An object's bytes, or the rows in it, are not what was written.
     Corrupt,
+    /// An object lies among the backup's, and its manifest does not name it.
+    Unexpected,
 }
 
 impl Verification {
@@ -46,16 +51,55 @@ impl Verification {
     }
 }
 
-/// Reads every object of a backup: digests, rows, fingerprints, totals.
+/// Reads every object of a backup, and what is stated of its manifest: digests, rows, fingerprints, totals.
 ///
 /// # Errors
 /// When the store cannot be read at all; what is wrong with the backup are findings.
 pub async fn run(context: &Context, entry: &Entry) -> Result<Verification, JobError> {
+    let mut verification = of_bytes(context, entry).await?;
+    if let Err(doubt) = context.catalog.check(entry).await? {
+        let message = format!("{}: {}", doubt.kind, doubt.message);
+        verification.findings.push(Finding { object: doubt.place, kind: FindingKind::Corrupt, message });
+    }
+    verification.findings.extend(unexpected(entry).await?);
+    verification.findings.sort_by(|a, b| a.object.cmp(&b.object));
+    Ok(verification)
+}
+
+/// What lies among the backup's objects and is none. What an attempt left that was followed by another is none of them.
+async fn unexpected(entry: &Entry) -> Result<Vec<Finding>, Failure> {
+    let manifest = &entry.manifest;
+    let folder = folder(&manifest.tier, &manifest.name, manifest.started_at);
+    let known: HashSet<&str> = manifest.objects().map(|object| object.key.as_str()).collect();
+    // Of `{folder}/data/{source}/{table}/{attempt}/...`: the table's folder and the attempt.
+    let attempt = |key: &str| -> Option<(String, u32)> {
+        let parts: Vec<&str> = key.strip_prefix(&folder)?.split('/').collect();
+        match parts.as_slice() {
+            ["", "data", source, table, attempt, _, ..] => Some((format!("{source}/{table}"), attempt.parse().ok()?)),
+            _ => None,
+        }
+    };
+    let last: HashMap<String, u32> = known.iter().filter_map(|key| attempt(key)).collect();
+    let mut findings = Vec::new();
+    for info in entry.store.list(&format!("{folder}/")).await? {
+        let own = info.key.strip_prefix(&folder).map(|name| name.trim_start_matches('/'));
+        let left =
+            attempt(&info.key).is_some_and(|(table, attempt)| last.get(&table).is_none_or(|last| attempt < *last));
+        if !known.contains(info.key.as_str()) && !matches!(own, Some(MANIFEST | STATEMENT)) && !left {
+            let message = "lies there, and the manifest does not name it".into();
+            findings.push(Finding { object: info.key, kind: FindingKind::Unexpected, message });
+        }
+    }
+    Ok(findings)
+}
+
+/// Reads every object of a backup: whether it is what its manifest says, whoever wrote that.
+pub(super) async fn of_bytes(context: &Context, entry: &Entry) -> Result<Verification, JobError> {
     let manifest = &entry.manifest;
     let mut findings = Vec::new();
     let tables: Vec<(&BigQueryRecord, &TableRecord)> =
         manifest.bigquery().flat_map(|source| source.tables.iter().map(move |table| (source, table))).collect();
-    let in_tables: std::collections::HashSet<&str> =
+    let in_tables: HashSet<&str> =
         tables.iter().flat_map(|(_, table)| &table.objects).map(|object| object.key.as_str()).collect();
 
     // What is no table file: definitions, sheets.

@@ -61,6 +61,7 @@ mod tests {
         let tier: crate::model::TierName = "daily".parse().unwrap();
         Manifest {
             format: FORMAT,
+            system: None,
             name: crate::model::BackupName::scheduled("x", &tier, at).unwrap(),
             tier,
             purpose: None,

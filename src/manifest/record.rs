@@ -11,6 +11,9 @@ use crate::model::{BackupName, DatasetId, Digests, TableId, TierName, Totals};
 pub struct Manifest {
     /// The version of this record; see [`super::FORMAT`].
     pub format: u32,
+    /// The configuration's `name`. Where it is given there is a statement beside the manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
     pub name: BackupName,
     pub tier: TierName,
     /// What a manual backup was taken for; `None` for one by schedule.

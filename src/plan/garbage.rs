@@ -170,9 +170,10 @@ fn folder_plan(facts: &Facts, folder: &Folder, plan: &mut GarbagePlan) {
         return; // whoever began to remove it, or the next retention, does
     }
     let mut about = facts.runs.iter().filter(|run| run.verb == "backup" && run.subject == folder.name);
-    let manifest = format!("{}/manifest.json", folder.folder);
+    let own = ["manifest.json", "statement.json"].map(|name| format!("{}/{name}", folder.folder));
     // What is called a manifest and is in no catalog is that of a copy whose primary was not committed, or a tombstone.
-    let needed = |object: &Object| facts.reached.contains(&object.key) || (folder.is_listed && object.key == manifest);
+    let needed =
+        |object: &Object| facts.reached.contains(&object.key) || (folder.is_listed && own.contains(&object.key));
     let unreached: Vec<Object> = folder.objects.iter().filter(|object| !needed(object)).cloned().collect();
     if unreached.is_empty() {
         return;

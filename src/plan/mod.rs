@@ -18,6 +18,7 @@ pub mod restore;
 pub mod retention;
 #[cfg(test)]
 mod retention_tests;
+pub mod witness;
 
 use serde::Serialize;
 

@@ -436,6 +436,7 @@ mod tests {
         };
         let tier: crate::model::TierName = "daily".parse().unwrap();
         Manifest {
+            system: None,
             format: 1,
             name: BackupName::scheduled("x", &tier, at).unwrap(),
             tier,

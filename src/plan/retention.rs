@@ -16,7 +16,7 @@ use crate::config::{Keep, Retention};
 use crate::model::{BackupName, Period, TierName};
 
 /// How far ahead of this machine's clock a backup may be dated without being doubted.
-const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(10);
+pub(super) const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(10);
 
 /// What is known of a backup.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,6 +71,8 @@ pub struct Facts {
     pub candidates: Vec<Candidate>,
     /// Manifests that cannot be read: what they refer to is not known, so nothing is removed.
     pub unreadable: Vec<String>,
+    /// What in the catalog is not believed, and is therefore no candidate: while there is any, nothing is removed.
+    pub doubts: Vec<String>,
 }
 
 /// What is done about every backup, the newest first.
@@ -177,9 +179,10 @@ pub fn plan(tiers: &BTreeMap<TierName, Keep>, retention: &Retention, facts: &Fac
         verdicts.insert(&backup.name, verdict(backup, reasons.remove(&backup.name), retention.grace, now));
     }
     let mut notes = Vec::new();
-    if facts.unreadable.is_empty() {
+    if facts.unreadable.is_empty() && facts.doubts.is_empty() {
         wait_for_referrers(&order, &mut verdicts, retention.grace);
     } else {
+        notes.extend(facts.doubts.iter().map(|doubt| format!("{doubt}; so nothing is removed")));
         for place in &facts.unreadable {
             notes.push(format!(
                 "{place}: the manifest cannot be read, so nothing is removed; hint: strongroom verify --all"

@@ -53,7 +53,7 @@ fn days(newest: &str, count: i64) -> Vec<Candidate> {
 }
 
 fn facts(candidates: Vec<Candidate>) -> Facts {
-    Facts { candidates, unreadable: vec![] }
+    Facts { candidates, ..Facts::default() }
 }
 
 fn kept(plan: &RetentionPlan) -> Vec<&str> {
@@ -169,7 +169,7 @@ fn the_last_full_backup_is_kept_until_somebody_has_looked() {
 fn an_unreadable_manifest_holds_every_removal_up() {
     let mut backups = days("2026-08-31T02:00:00Z", 3);
     backups[2].condemned = Some(Sentence { at: at("2026-08-01T00:00:00Z"), by_hand: true });
-    let facts = Facts { candidates: backups, unreadable: vec!["gs://b/daily/x/manifest.json".into()] };
+    let facts = Facts { candidates: backups, unreadable: vec!["gs://b/daily/x/manifest.json".into()], doubts: vec![] };
     let plan = plan(&tiers(keep(1)), &settings(), &facts, at("2026-08-31T03:00:00Z"));
     assert_eq!(plan.removals().count(), 0);
     assert!(plan.notes[0].starts_with("gs://b/daily/x/manifest.json: the manifest cannot be read"), "{:?}", plan.notes);

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{BigQuery, check_listed, string, tables};
-use crate::google::rest::Call;
+use crate::google::rest::{self, Call};
 use crate::google::retry::Effect;
 use crate::model::{Failure, TableId};
 
@@ -28,10 +28,12 @@ impl BigQuery {
                 found.extend(policies);
             }
             check_listed(&tables::object(id), found.len())?;
-            token = Some(string(&page, "nextPageToken")).filter(|token| !token.is_empty());
-            if token.is_none() {
+            let next = Some(string(&page, "nextPageToken")).filter(|token| !token.is_empty());
+            if next.is_none() {
                 return Ok(found);
             }
+            rest::check_advances(&tables::object(id), token.as_deref(), next.as_deref())?;
+            token = next;
         }
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Storage, object_name};
 use crate::google::error::Fault;
-use crate::google::rest::Call;
+use crate::google::rest::{self, Call};
 use crate::google::retry::Effect;
 use crate::model::Failure;
 
@@ -71,10 +71,12 @@ impl Storage {
             let page = self.list_page(bucket, options, all.next.as_deref()).await?;
             all.objects.extend(page.objects);
             all.prefixes.extend(page.prefixes);
-            all.next = page.next;
-            if all.next.is_none() {
+            if page.next.is_none() {
+                all.next = None;
                 return Ok(all);
             }
+            rest::check_advances(&object_name(bucket, &options.prefix), all.next.as_deref(), page.next.as_deref())?;
+            all.next = page.next;
             if all.objects.len() + all.prefixes.len() > MAX_LISTED {
                 let message = format!("lists more than {MAX_LISTED} entries; hint: list a longer prefix");
                 return Err(Failure::Invalid { object: object_name(bucket, &options.prefix), message });

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::run;
 use super::{Context, JobError, copies};
-use crate::catalog::marks::{self, Verified};
+use crate::catalog::marks::Verified;
 use crate::catalog::{Entry, Wanted, drills};
 use crate::config::SourceKind;
 use crate::manifest::SourceRecord;
@@ -147,7 +147,7 @@ async fn keep(context: &Context, subject: &Subject, drilled: &Drilled) -> Result
             by: report.signature.operator.clone(),
             how: format!("drill {}", report.drill),
         };
-        marks::set(context.home.as_ref(), &entry.manifest.name, &mark).await?;
+        context.marks.set(&entry.manifest.name, &mark).await?;
     }
     Ok(place)
 }

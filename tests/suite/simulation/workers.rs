@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
-use strongroom::catalog::marks::{self, Verified};
+use strongroom::catalog::marks::{Book, Verified};
 use strongroom::catalog::{Catalog, Entry};
 use strongroom::config::Config;
 use strongroom::google::scheduler::JobState;
@@ -88,7 +88,9 @@ pub fn context(port: &Arc<Port>) -> Context {
     Context {
         config,
         google: Google { bigquery: Arc::new(google), scheduler: Arc::new(scheduler), ..idle_clients() },
-        catalog: Catalog::new(tiers),
+        catalog: Catalog::new(tiers).of_system("simulation", None),
+        marks: Book::new(home.clone(), None),
+        chronicle: None,
         home,
         clock: port.clone(),
         observer,
@@ -254,7 +256,7 @@ async fn mark_verified(context: &Context, entry: &Entry) -> Result<(), JobError>
     let commit_id = entry.manifest.commit_id.clone();
     let at = context.clock.now();
     let mark = Verified { commit_id, at, by: context.holder.clone(), how: "simulation".into() };
-    marks::set(context.home.as_ref(), &entry.manifest.name, &mark).await?;
+    context.marks.set(&entry.manifest.name, &mark).await?;
     Ok(())
 }
 
