@@ -36,4 +36,7 @@ pub mod job;
 pub mod app;
 
 // floor 8
+pub mod worker;
+
+// floor 9
 pub mod cli;

@@ -92,6 +92,7 @@ pub async fn connect(config: Config, path: &Path, observer: Arc<dyn Observer>) -
         queries: Arc::new(queries),
         anomalies: anomalies.map(Arc::new),
         open,
+        run_id: None,
         nonce: Arc::new(|| format!("{:032x}", rand::random::<u128>())),
         holder: format!("process {} on {}", std::process::id(), host.unwrap_or_else(|_| "this machine".into())),
         tool: concat!("strongroom ", env!("CARGO_PKG_VERSION")).into(),

@@ -67,6 +67,28 @@ impl Journal for StoreJournal {
     }
 }
 
+/// The log of a run, open or closed; `None` when there is none.
+///
+/// # Errors
+/// When the store cannot be read, or the log does not hold together.
+pub async fn log_of(store: &dyn Store, run: &str) -> Result<Option<Log>, Failure> {
+    let mut records = Vec::new();
+    for object in store.list(&format!("{OWN_FOLDER}/journal/{run}/")).await? {
+        let (bytes, _) = store.get(&object.key).await?;
+        let corrupt =
+            |message: String| Failure::Corrupt { object: format!("{}/{}", store.describe(), object.key), message };
+        let record: Record = serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
+        records.push(record);
+    }
+    if records.is_empty() {
+        return Ok(None);
+    }
+    Log::replay(records).map(Some).map_err(|error| Failure::Corrupt {
+        object: format!("{}/{OWN_FOLDER}/journal/{run}", store.describe()),
+        message: error.to_string(),
+    })
+}
+
 /// The runs that were opened and not closed, the oldest first.
 ///
 /// # Errors
@@ -104,18 +126,7 @@ async fn marked_runs(store: &dyn Store) -> Result<Vec<(OpenRun, bool)>, Failure>
     for marker in store.list(&format!("{OWN_FOLDER}/open/")).await? {
         let name = marker.key.rsplit('/').next().unwrap_or_default();
         let Some(run) = name.strip_suffix(".json") else { continue };
-        let mut records = Vec::new();
-        for object in store.list(&format!("{OWN_FOLDER}/journal/{run}/")).await? {
-            let (bytes, _) = store.get(&object.key).await?;
-            let corrupt =
-                |message: String| Failure::Corrupt { object: format!("{}/{}", store.describe(), object.key), message };
-            let record: Record = serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
-            records.push(record);
-        }
-        let log = Log::replay(records).map_err(|error| Failure::Corrupt {
-            object: format!("{}/{OWN_FOLDER}/journal/{run}", store.describe()),
-            message: error.to_string(),
-        })?;
+        let log = log_of(store, run).await?.unwrap_or_default();
         let open = log.closed().is_none() && !log.records().is_empty();
         runs.push((OpenRun { run: run.into(), log }, open));
     }

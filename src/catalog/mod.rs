@@ -15,7 +15,7 @@ mod tombstone;
 
 pub use authority::{Authority, KeySource};
 pub use chronicle::{Chronicle, Reading};
-pub use journal::{OpenRun, StoreJournal, has_markers, open_runs, sweep_markers};
+pub use journal::{OpenRun, StoreJournal, has_markers, log_of, open_runs, sweep_markers};
 pub use lease::{HOLD_ON, Lease, LeaseError, TIME_TO_LIVE};
 pub use ledger::{Decision, Ledger};
 pub use manifests::{Broken, Catalog, CatalogError, Copy, Doubtful, Entry, Listing, MANIFEST, STATEMENT, Wanted};

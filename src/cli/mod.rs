@@ -16,6 +16,7 @@ mod recover;
 mod report;
 mod restore;
 mod retention;
+mod serve;
 mod show;
 mod sign;
 mod status;
@@ -131,6 +132,8 @@ enum Verb {
     Recover(recover::Args),
     /// Say whether all is well
     Status(status::Args),
+    /// The worker: all of this over HTTP, for Cloud Scheduler, operators and monitoring
+    Serve(serve::Args),
 }
 
 /// Runs the program and gives its exit code.
@@ -174,10 +177,13 @@ async fn run(cli: Cli, output: &Output) -> Exit {
     if let Verb::Key(verb) = cli.verb {
         return key::run(verb, output);
     }
-    let config = match app::load(&cli.config) {
+    let mut config = match app::load(&cli.config) {
         Ok(config) => config,
         Err(problem) => return tell(output, &problem),
     };
+    if let Verb::Serve(args) = &cli.verb {
+        args.apply(&mut config);
+    }
     let observer: Arc<dyn Observer> = progress::observer(cli.json || cli.quiet);
     let context = match app::connect(config, &cli.config, observer).await {
         Ok(context) => context,
@@ -221,7 +227,8 @@ impl Verb {
     fn takes_back(&self) -> bool {
         match self {
             Self::Backup(_) | Self::Restore(_) | Self::Drill(_) | Self::Retention(_) | Self::Delete(_) => true,
-            Self::Pin(_) | Self::Unpin(_) | Self::Pause(_) | Self::Resume(_) | Self::Recover(_) | Self::Sign(_) => true,
+            Self::Pin(_) | Self::Unpin(_) | Self::Pause(_) | Self::Resume(_) | Self::Recover(_) => true,
+            Self::Sign(_) | Self::Serve(_) => true,
             Self::List(_) | Self::Show(_) | Self::Verify(_) | Self::Report(_) | Self::Validate(_) => false,
             Self::Diff(_) | Self::Status(_) | Self::Key(_) => false,
             #[cfg(feature = "query")]
@@ -253,6 +260,7 @@ async fn carry_out(verb: Verb, context: &Context, output: &Output) -> Result<Exi
         Verb::Resume(args) => ingest::run(context, args, false, output).await,
         Verb::Recover(args) => recover::run(context, args, output).await,
         Verb::Status(args) => status::run(context, args, output).await,
+        Verb::Serve(args) => serve::run(context, args, output).await,
     }
 }
 

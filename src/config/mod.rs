@@ -7,6 +7,7 @@ mod interpolate;
 mod reader;
 mod signing;
 mod valid;
+mod worker;
 
 pub use drill::{Drill, SecretName, Service};
 pub use reader::{Problem, Problems};
@@ -15,6 +16,7 @@ pub use valid::{
     BigQuerySource, Config, Credentials, FingerprintSetting, Google, Ingestion, Keep, Objectives, Queries, Recover,
     Retention, SheetsSource, Source, SourceKind, TableFormat, Tier,
 };
+pub use worker::{Caller, Role, Token, Worker};
 
 /// Reads a configuration. `environment` answers the names in `${NAME}` and `${NAME:-default}`.
 ///

@@ -8,7 +8,8 @@ use toml::{Table, Value};
 use super::drill::{Drill, SecretName, Service, read_drill, read_secrets, read_service};
 use super::reader::{Problems, Reader};
 use super::signing::{Signing, read_signing};
-use crate::model::{BackupName, DatasetId, Pattern, Period, Place, TierName};
+use super::worker::{Worker, read_worker};
+use crate::model::{BackupName, DatasetId, Pattern, Period, Place, Schedule, TierName};
 
 /// A valid configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +32,7 @@ pub struct Config {
     pub secrets: Vec<SecretName>,
     /// Who signs the catalog; `None`: nobody.
     pub signing: Option<Signing>,
+    pub worker: Worker,
     /// How many tables or objects are worked on at once.
     pub parallel: usize,
 }
@@ -111,7 +113,8 @@ pub struct Ingestion {
 /// A tier of backups.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tier {
-    pub schedule: Option<String>,
+    /// When its backups are taken, on the clocks of `retention.time_zone`.
+    pub schedule: Option<Schedule>,
     pub keep: Keep,
     pub format: TableFormat,
     /// The first is the primary, the others are copies. Never empty.
@@ -258,6 +261,7 @@ pub(super) fn read(table: Table, problems: &mut Problems) -> Option<Config> {
     let secrets =
         top.table("secrets").map(|(path, table)| read_secrets(&path, table, top.problems())).unwrap_or_default();
     let signing = top.table("signing").and_then(|(path, table)| read_signing(&path, table, top.problems()));
+    let worker = top.table("worker").map(|(path, table)| read_worker(&path, table, top.problems())).unwrap_or_default();
     top.finish();
 
     let home = home.or_else(|| {
@@ -279,6 +283,7 @@ pub(super) fn read(table: Table, problems: &mut Problems) -> Option<Config> {
         service,
         secrets,
         signing,
+        worker,
         parallel: usize::try_from(parallel).unwrap_or(8),
     })
 }
@@ -437,7 +442,7 @@ fn read_tiers(path: &str, table: Table, problems: &mut Problems) -> BTreeMap<Tie
 
 fn read_tier(path: &str, table: Table, problems: &mut Problems) -> Option<Tier> {
     let mut reader = Reader::new(path, table, problems);
-    let schedule = reader.text("schedule");
+    let schedule = reader.parsed("schedule");
     let keep = match reader.needed_text("keep", "how long backups are kept, such as \"30d\"") {
         None => None,
         Some(text) => match text.parse::<Period>() {

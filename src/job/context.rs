@@ -35,6 +35,8 @@ pub struct Context {
     pub anomalies: Option<Arc<ValidationQuery>>,
     /// Opens a destination.
     pub open: Opener,
+    /// The id of the run to come, where its caller must know it beforehand; `None`: a new one.
+    pub run_id: Option<String>,
     /// Random hexadecimal text, for ids.
     pub nonce: Arc<dyn Fn() -> String + Send + Sync>,
     /// Who this is, for people: "backup on host x".

@@ -9,6 +9,7 @@ pub mod drill;
 mod garbage;
 pub mod ingest;
 pub mod inspect;
+pub mod listing;
 mod parallel;
 pub mod pin;
 #[cfg(feature = "query")]
@@ -25,3 +26,4 @@ pub mod verify;
 pub mod witness;
 
 pub use context::{Context, JobError};
+pub use run::new_id as new_run_id;

@@ -391,8 +391,11 @@ fn unknown(error: &JobError) -> bool {
     }
 }
 
-/// A run's id: when it began, and a few random digits.
-pub(super) fn new_id(context: &Context) -> String {
+/// The id of a run that begins now: when it began, and a few random digits, unless its caller has given it one.
+pub fn new_id(context: &Context) -> String {
+    if let Some(id) = &context.run_id {
+        return id.clone();
+    }
     let at = context.now().to_zoned(jiff::tz::TimeZone::UTC).strftime("%Y%m%dT%H%M%SZ").to_string();
     let nonce = (context.nonce)();
     format!("{at}-{}", &nonce[..nonce.len().min(8)])

@@ -4,6 +4,7 @@ mod backup;
 mod drill;
 mod garbage;
 mod human;
+mod metrics;
 mod page;
 mod restore;
 mod retention;
@@ -19,6 +20,7 @@ pub use drill::{
 };
 pub use garbage::plan as garbage_plan;
 pub use human::{bytes, duration, thousands};
+pub use metrics::{BackupSample, Samples, metrics};
 pub use restore::plan as restore_plan;
 pub use retention::plan as retention_plan;
 pub use table::{Align, Table};

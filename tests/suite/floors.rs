@@ -23,8 +23,8 @@ const FLOORS: &[(&str, u8, bool)] = &[
     ("query", 5, false),
     ("job", 6, false),
     ("app", 7, false),
-    ("cli", 8, false),
     ("worker", 8, false),
+    ("cli", 9, false),
 ];
 
 /// Crates and modules of the outer world, as leading segments of a path.

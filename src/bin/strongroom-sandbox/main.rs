@@ -4,6 +4,7 @@ mod admin;
 mod bigquery;
 mod core;
 mod discovery;
+mod identity;
 mod metadata;
 mod page;
 mod pubsub;
@@ -234,6 +235,7 @@ async fn dispatch(sandbox: Arc<Sandbox>, request: Request) -> Response {
         "$discovery" | "discovery" => discovery::serve(&sandbox, &request),
         "computeMetadata" => metadata::serve(&sandbox, &request),
         "token" => metadata::oauth(&sandbox, &request),
+        "oauth2" if path == "/oauth2/v3/certs" => identity::certs(),
         "v4" => sheets::serve(&sandbox, request).await,
         "v2" => run::serve(&sandbox, request).await,
         "_services" => run::container(&sandbox, request).await,

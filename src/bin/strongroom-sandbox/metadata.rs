@@ -1,13 +1,11 @@
 //! The metadata server of Google's machines and an OAuth token endpoint: enough for clients that insist on credentials.
-//! Tokens prove nothing and nobody looks at them.
+//! Access tokens prove nothing and nobody looks at them; identity tokens are signed (`identity.rs`).
 
 use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::response::{IntoResponse, Response};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use crate::core::http::{header, ok};
@@ -53,7 +51,7 @@ pub fn serve(sandbox: &Arc<Sandbox>, request: &Request) -> Result<Response, ApiE
         (_, Some("identity")) => {
             let audience =
                 params.get("audience").ok_or_else(|| ApiError::invalid("non-empty audience parameter required"))?;
-            identity(sandbox, &email, audience)
+            crate::identity::token(sandbox, &email, audience)?
         }
         _ => return Err(ApiError::not_found(format!("the sandbox's metadata server has no {path}"))),
     };
@@ -71,17 +69,6 @@ pub fn oauth(sandbox: &Arc<Sandbox>, request: &Request) -> Result<Response, ApiE
 fn token(sandbox: &Sandbox) -> Value {
     let token = format!("sandbox-{:x}", sandbox.clock.unique_us());
     json!({ "access_token": token, "expires_in": LIFE_S, "token_type": "Bearer" })
-}
-
-/// An unsigned identity token.
-fn identity(sandbox: &Sandbox, email: &str, audience: &str) -> String {
-    let issued = sandbox.clock.now_us() / 1_000_000;
-    let claims = json!({
-        "iss": "https://accounts.google.com", "aud": audience, "email": email, "email_verified": true,
-        "sub": "100000000000000000000", "iat": issued, "exp": issued + LIFE_S,
-    });
-    let part = |v: &Value| URL_SAFE_NO_PAD.encode(v.to_string());
-    format!("{}.{}.", part(&json!({ "alg": "none", "typ": "JWT" })), part(&claims))
 }
 
 /// Clients tell a metadata server from any other by this header.

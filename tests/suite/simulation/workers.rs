@@ -97,6 +97,7 @@ pub fn context(port: &Arc<Port>) -> Context {
         queries: Arc::new(vec![]),
         anomalies: None,
         open: Arc::new(open),
+        run_id: None,
         nonce: Arc::new(nonce),
         holder: format!("worker {}", port.worker),
         tool: "simulation".into(),

@@ -187,6 +187,7 @@ pub fn name_of(method: &str, path: &str, query: &Params) -> (&'static str, Strin
         ["computeMetadata", ..] => ("other", "metadata.get".into()),
         ["$discovery" | "discovery", ..] => ("other", "discovery.get".into()),
         ["token"] => ("other", "oauth2.token".into()),
+        ["oauth2", ..] => ("other", "oauth2.certs".into()),
         [""] | ["_sandbox", ..] => ("other", "sandbox.page".into()),
         _ => ("storage", format!("storage.xml.{}", method.to_ascii_lowercase())),
     }

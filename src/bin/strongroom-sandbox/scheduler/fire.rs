@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::{JOBS, METHODS, named, plan, text};
@@ -174,17 +174,11 @@ fn record(sandbox: &Sandbox, name: &str, outcome: Result<(), Failed>) -> Result<
     })
 }
 
-/// An unsigned token that says what Google's would: for targets that read the claims. It proves nothing.
+/// The identity token that a target asks for.
 fn bearer(sandbox: &Sandbox, target: &Value, uri: &str) -> Option<String> {
     let token = target.get("oidcToken")?;
-    let issued = sandbox.clock.now_us() / 1_000_000;
     let audience = Some(text(token, "audience")).filter(|a| !a.is_empty()).unwrap_or(uri);
-    let claims = json!({
-        "iss": "https://accounts.google.com", "aud": audience, "email": text(token, "serviceAccountEmail"),
-        "email_verified": true, "iat": issued, "exp": issued + 3600,
-    });
-    let part = |v: &Value| URL_SAFE_NO_PAD.encode(v.to_string());
-    Some(format!("{}.{}.", part(&json!({ "alg": "none", "typ": "JWT" })), part(&claims)))
+    crate::identity::token(sandbox, text(token, "serviceAccountEmail"), audience).ok()
 }
 
 fn is_loopback(uri: &str) -> bool {
