@@ -388,7 +388,7 @@ impl World {
         let mut needed: BTreeSet<String> = BTreeSet::new();
         let mut snapshots: BTreeSet<String> = BTreeSet::new();
         for (_, folder, manifest) in &manifests {
-            needed.insert(format!("{folder}/manifest.json"));
+            needed.extend(["manifest.json", "statement.json"].map(|name| format!("{folder}/{name}")));
             needed.extend(keys_of(manifest).into_iter().map(|(key, ..)| key));
             for table in manifest["sources"][0]["tables"].as_array().into_iter().flatten() {
                 let id = table["snapshot"].as_str().unwrap_or_default();
