@@ -107,15 +107,22 @@ pub fn after_change(
                 }
             }
             Some(new) => manifest_written(world, bucket, folder, old, new),
-            None if old.is_some_and(|old| !Tombstone::is(&old)) => removed(world, bucket, folder, key),
+            // A copy's manifest comes before the primary's: without that it is no backup yet.
+            None if old.is_some_and(|old| !Tombstone::is(&old)) && is_committed(world, folder) => {
+                removed(world, bucket, folder, key);
+            }
             None => {}
         }
         return;
     }
     let changed = old.is_some() && old != new;
-    if changed && lock(&world.oracle).committed.contains_key(folder) {
+    if changed && is_committed(world, folder) {
         removed(world, bucket, folder, key);
     }
+}
+
+fn is_committed(world: &World, folder: &str) -> bool {
+    lock(&world.oracle).committed.contains_key(folder)
 }
 
 fn removed(world: &World, bucket: &Bucket, folder: &str, key: &str) {
