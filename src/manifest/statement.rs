@@ -105,8 +105,10 @@ pub fn judge(
     };
     // A system may be renamed; its signed backups stay those of the old name.
     let system = if trusted.is_some() { found.system } else { statement.system.as_str() };
-    if statement.system != system || manifest.system.as_deref().is_some_and(|named| named != statement.system) {
-        let message = format!("it is of the system '{}', not of '{}'", statement.system, found.system);
+    let named = manifest.system.as_deref().unwrap_or(system);
+    if statement.system != system || named != system {
+        let message =
+            format!("it is stated of the system '{}', says '{named}', and should be of '{system}'", statement.system);
         return doubt(DoubtKind::Changed, message);
     }
     let now = Statement::of(&Found { system, ..*found }, statement.chronicle.clone());

@@ -64,6 +64,7 @@ impl Observer for Loud {
 /// What a process works with: the real jobs' context over the simulated world.
 pub fn context(port: &Arc<Port>) -> Context {
     let config = config();
+    let name = config.name.clone();
     let open = {
         let port = port.clone();
         move |place: &Place| -> Result<Arc<dyn Store>, Failure> {
@@ -88,7 +89,7 @@ pub fn context(port: &Arc<Port>) -> Context {
     Context {
         config,
         google: Google { bigquery: Arc::new(google), scheduler: Arc::new(scheduler), ..idle_clients() },
-        catalog: Catalog::new(tiers).of_system("simulation", None),
+        catalog: Catalog::new(tiers).of_system(&name, None),
         marks: Book::new(home.clone(), None),
         chronicle: None,
         home,
