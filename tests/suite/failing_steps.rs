@@ -24,7 +24,7 @@ const STEPS: &[(&str, When, &str, &str)] = &[
     ("arm_resume", When::Once, "POST", "000003.json"),
     ("pause", When::Always, "POST", ":pause"),
     ("drain", When::Always, "GET", "allUsers=true"),
-    ("snapshot", When::Always, "GET", "/tables/fct_usage_daily_2"),
+    ("snapshot", When::Always, "GET", "/tables/fct_usage_daily_daily_2"),
     ("resume", When::Once, "POST", ":resume"),
     ("capture", When::Always, "GET", "data%2Fwarehouse"),
     ("capture", When::Always, "POST", "meta%2Fwarehouse"),
