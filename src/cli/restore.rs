@@ -75,9 +75,9 @@ pub(super) async fn run(context: &Context, args: Args, output: &Output) -> Resul
 
 /// A dataset as people name it: in the configuration's project unless said otherwise.
 pub(super) fn dataset(context: &Context, text: &str) -> Result<DatasetId, JobError> {
-    let project = context.config.google.as_ref().map(|google| google.project.as_str()).unwrap_or_default();
-    let parsed = if text.contains('.') { text.parse() } else { DatasetId::new(project, text) };
-    parsed.map_err(|error| Failure::Invalid { object: "dataset".into(), message: error.to_string() }.into())
+    context
+        .dataset(text)
+        .map_err(|error| Failure::Invalid { object: "dataset".into(), message: error.to_string() }.into())
 }
 
 fn text(restored: &Restored) -> String {

@@ -8,7 +8,7 @@ use crate::catalog::marks::Book;
 use crate::catalog::{Catalog, CatalogError, Chronicle, LeaseError};
 use crate::config::{Config, Source, SourceKind};
 use crate::google::Google;
-use crate::model::{Failure, Place, TierName};
+use crate::model::{DatasetId, Failure, InvalidName, Place, TierName};
 use crate::plan::Refusal;
 use crate::plan::queries::ValidationQuery;
 use crate::saga::{Clock, LogError, Observer, SagaError};
@@ -101,6 +101,15 @@ impl From<SagaError<JobError>> for JobError {
 impl Context {
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// A dataset as people name it: in the configuration's project unless said otherwise.
+    ///
+    /// # Errors
+    /// What is wrong with the name.
+    pub fn dataset(&self, text: &str) -> Result<DatasetId, InvalidName> {
+        let project = self.config.google.as_ref().map(|google| google.project.as_str()).unwrap_or_default();
+        if text.contains('.') { text.parse() } else { DatasetId::new(project, text) }
     }
 
     /// The stores of a tier's destinations, the primary first.

@@ -30,7 +30,7 @@ use crate::config::Role;
 use crate::job::listing::Summary;
 use crate::job::retention::Deletion;
 use crate::job::{self, Context, JobError, status};
-use crate::model::{BackupName, DatasetId, Pattern, TierName};
+use crate::model::{BackupName, Pattern, TierName};
 use crate::plan::backup::Occasion;
 use crate::plan::drill::{DrillRequest, Scenario};
 use crate::plan::restore::RestoreRequest;
@@ -579,11 +579,7 @@ async fn restore(
     request: Request,
 ) -> Answered {
     let (headers, restore): (_, Restore) = body(request).await?;
-    let project = worker.context.config.google.as_ref().map(|google| google.project.as_str()).unwrap_or_default();
-    let into = restore.into.as_deref().map(|text| {
-        let parsed = if text.contains('.') { text.parse() } else { DatasetId::new(project, text) };
-        parsed.map_err(|error: crate::model::InvalidName| Problem::bad_request(error.to_string()))
-    });
+    let into = restore.into.as_deref().map(|text| worker.context.dataset(text).map_err(no_name));
     let request = RestoreRequest {
         tables: restore.tables.iter().map(|text| Pattern::new(text)).collect(),
         into: into.transpose()?,
