@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::{builtin, rehearsal};
 use crate::catalog::marks::Book;
 use crate::catalog::{Authority, Catalog, Chronicle, KeySource};
-use crate::config::{self, Config, KeyPlace, Problems, Queries, Signing};
+use crate::config::{self, Config, KeyPlace, Problems, Queries, Signing, Tier};
 use crate::google::{Credentials, Google, RetryPolicy, Settings};
 use crate::job::Context;
 use crate::model::{Failure, Place, Secret, SigningKey};
@@ -66,7 +66,7 @@ pub async fn connect(config: Config, path: &Path, observer: Arc<dyn Observer>) -
     };
     let mut tiers: BTreeMap<_, Vec<Arc<dyn Store>>> = BTreeMap::new();
     for (name, tier) in &config.tiers {
-        tiers.insert(name.clone(), tier.destinations.iter().map(open.as_ref()).collect::<Result<_, Failure>>()?);
+        tiers.insert(name.clone(), tier.places().map(open.as_ref()).collect::<Result<_, Failure>>()?);
     }
     let home = home(&config, &google, observer.as_ref()).await?;
     let authority = config.signing.as_ref().map(|signing| authority(&config.name, signing, path, &google));
@@ -103,8 +103,8 @@ pub async fn connect(config: Config, path: &Path, observer: Arc<dyn Observer>) -
 /// Where journal and lease are kept. When that place is gone and is a tier's primary, the tier's next place stands in.
 async fn home(config: &Config, google: &Google, observer: &dyn Observer) -> Result<Arc<dyn Store>, Failure> {
     let primary = open(google, &config.home)?;
-    let copies = config.tiers.values().find(|tier| tier.destinations.first() == Some(&config.home));
-    let copies = copies.map(|tier| &tier.destinations[1..]).unwrap_or_default();
+    let copies = config.tiers.values().find(|tier| tier.places().next() == Some(&config.home));
+    let copies: Vec<&Place> = copies.map(|tier| tier.places().skip(1).collect()).unwrap_or_default();
     if copies.is_empty() || !is_gone(primary.as_ref()).await? {
         return Ok(primary);
     }
@@ -126,7 +126,7 @@ fn chronicle_places(
 ) -> Result<Vec<Arc<dyn Store>>, Failure> {
     let mut seen = vec![home.describe()];
     let mut places = vec![home];
-    for place in config.tiers.values().flat_map(|tier| &tier.destinations) {
+    for place in config.tiers.values().flat_map(Tier::places) {
         let store = open(place)?;
         if !seen.contains(&store.describe()) {
             seen.push(store.describe());
@@ -251,6 +251,10 @@ fn open(google: &Google, place: &Place) -> Result<Arc<dyn Store>, Failure> {
     Ok(match place {
         Place::Gcs { bucket, prefix } => Arc::new(GcsStore::new(google.storage.clone(), bucket, prefix)?),
         Place::Local { directory } => Arc::new(LocalStore::open(directory)?),
+        Place::S3 { .. } | Place::Azure { .. } => {
+            let message = "is a kind of storage that this build does not know";
+            return Err(Failure::Invalid { object: place.to_string(), message: message.into() });
+        }
     })
 }
 

@@ -6,15 +6,17 @@ mod drill;
 mod interpolate;
 mod reader;
 mod signing;
+mod tier;
 mod valid;
 mod worker;
 
 pub use drill::{Drill, SecretName, Service};
 pub use reader::{Problem, Problems};
 pub use signing::{KeyPlace, Signing};
+pub use tier::{Destination, Keep, TableFormat, Tier};
 pub use valid::{
-    BigQuerySource, Config, Credentials, FingerprintSetting, Google, Ingestion, Keep, Objectives, Queries, Recover,
-    Retention, SheetsSource, Source, SourceKind, TableFormat, Tier,
+    BigQuerySource, Config, Credentials, FingerprintSetting, Google, Ingestion, Objectives, Queries, Recover,
+    Retention, SheetsSource, Source, SourceKind,
 };
 pub use worker::{Caller, Role, Token, Worker};
 

@@ -8,8 +8,9 @@ use toml::{Table, Value};
 use super::drill::{Drill, SecretName, Service, read_drill, read_secrets, read_service};
 use super::reader::{Problems, Reader};
 use super::signing::{Signing, read_signing};
+use super::tier::{Tier, read_tiers};
 use super::worker::{Worker, read_worker};
-use crate::model::{BackupName, DatasetId, Pattern, Period, Place, Schedule, TierName};
+use crate::model::{BackupName, DatasetId, Pattern, Period, Place, TierName};
 
 /// A valid configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -110,31 +111,6 @@ pub struct Ingestion {
     pub resume_within: Period,
 }
 
-/// A tier of backups.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Tier {
-    /// When its backups are taken, on the clocks of `retention.time_zone`.
-    pub schedule: Option<Schedule>,
-    pub keep: Keep,
-    pub format: TableFormat,
-    /// The first is the primary, the others are copies. Never empty.
-    pub destinations: Vec<Place>,
-}
-
-/// How long a tier's backups are kept: as long as any of these keeps them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Keep {
-    /// All backups of so long before the newest.
-    pub within: Period,
-    /// The newest ones.
-    pub last: u32,
-    /// The newest of each of so many days, ISO weeks, months, years that have one.
-    pub daily: u32,
-    pub weekly: u32,
-    pub monthly: u32,
-    pub yearly: u32,
-}
-
 /// What holds for the retention of all tiers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Retention {
@@ -153,24 +129,6 @@ pub struct Recover {
     pub grace: Period,
     /// How long journals of closed runs are kept; those of committed backups as long as the backup.
     pub keep_journals: Period,
-}
-
-/// The format of a table's files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TableFormat {
-    Avro,
-    Parquet,
-}
-
-impl TableFormat {
-    /// The ending of a file's name.
-    pub const fn extension(self) -> &'static str {
-        match self {
-            Self::Avro => "avro",
-            Self::Parquet => "parquet",
-        }
-    }
 }
 
 /// Where the validation queries are.
@@ -266,7 +224,7 @@ pub(super) fn read(table: Table, problems: &mut Problems) -> Option<Config> {
 
     let home = home.or_else(|| {
         let tier = tiers.iter().find(|(name, _)| name.as_str() == "daily").or_else(|| tiers.iter().next())?.1;
-        tier.destinations.first().cloned()
+        tier.destinations.first().map(|destination| destination.place.clone())
     })?;
     Some(Config {
         name: name?,
@@ -418,72 +376,6 @@ fn read_ingestion(path: &str, table: Table, problems: &mut Problems) -> Ingestio
     }
     reader.finish();
     Ingestion { scheduler_jobs, drain_timeout, resume_within }
-}
-
-fn read_tiers(path: &str, table: Table, problems: &mut Problems) -> BTreeMap<TierName, Tier> {
-    let mut tiers = BTreeMap::new();
-    for (key, value) in table {
-        let path = format!("{path}.{key}");
-        let (name, Value::Table(table)) = (key.parse::<TierName>(), value) else {
-            problems.add(&path, "must be a table with a name of letters, digits, '-' and '_'");
-            continue;
-        };
-        let tier = read_tier(&path, table, problems);
-        match (name, tier) {
-            (Ok(name), Some(tier)) => {
-                tiers.insert(name, tier);
-            }
-            (Err(error), _) => problems.add(&path, error.to_string()),
-            (Ok(_), None) => {}
-        }
-    }
-    tiers
-}
-
-fn read_tier(path: &str, table: Table, problems: &mut Problems) -> Option<Tier> {
-    let mut reader = Reader::new(path, table, problems);
-    let schedule = reader.parsed("schedule");
-    let keep = match reader.needed_text("keep", "how long backups are kept, such as \"30d\"") {
-        None => None,
-        Some(text) => match text.parse::<Period>() {
-            Ok(period) => Some(period),
-            Err(error) => {
-                reader.problem("keep", error.to_string());
-                None
-            }
-        },
-    };
-    let mut count = |key| reader.count(key, 0..=100_000).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
-    let (last, daily, weekly) = (count("keep_last"), count("keep_daily"), count("keep_weekly"));
-    let (monthly, yearly) = (count("keep_monthly"), count("keep_yearly"));
-    let keep = keep.map(|within| Keep { within, last, daily, weekly, monthly, yearly });
-    let format = match reader.text("format").as_deref() {
-        None | Some("avro") => TableFormat::Avro,
-        Some("parquet") => TableFormat::Parquet,
-        Some(other) => {
-            reader.problem("format", format!("'{other}' is no format; hint: avro or parquet"));
-            TableFormat::Avro
-        }
-    };
-    let texts = reader.texts("destinations");
-    if texts.as_ref().is_none_or(Vec::is_empty) {
-        reader.problem("destinations", "is missing; hint: [\"gs://bucket/prefix\"], the first is the primary");
-    }
-    let mut destinations = Vec::new();
-    for (i, text) in texts.unwrap_or_default().iter().enumerate() {
-        match text.parse::<Place>() {
-            Ok(place) => destinations.push(place),
-            Err(error) => {
-                let path = format!("{}[{i}]", reader.path_of("destinations"));
-                reader.problems().add(&path, error.to_string());
-            }
-        }
-    }
-    reader.finish();
-    if destinations.is_empty() {
-        return None;
-    }
-    Some(Tier { schedule, keep: keep?, format, destinations })
 }
 
 fn read_retention(path: &str, table: Table, problems: &mut Problems) -> Retention {

@@ -66,7 +66,7 @@ async fn facts(context: &Context, tier: &TierName) -> Result<BackupFacts, JobErr
         });
     }
     let mut destinations = Vec::new();
-    for place in context.config.tiers.get(tier).map(|tier| tier.destinations.as_slice()).unwrap_or_default() {
+    for place in context.places(tier) {
         destinations.push(destination(context, place).await?);
     }
     let observed = ingestion::observe(&context.google, &context.config.ingestion.scheduler_jobs).await?;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::catalog::marks::Book;
 use crate::catalog::{Catalog, CatalogError, Chronicle, LeaseError};
-use crate::config::{Config, Source, SourceKind};
+use crate::config::{Config, Source, SourceKind, Tier};
 use crate::google::Google;
 use crate::model::{DatasetId, Failure, InvalidName, Place, TierName};
 use crate::plan::Refusal;
@@ -117,8 +117,12 @@ impl Context {
     /// # Errors
     /// When a destination cannot be opened.
     pub fn destinations(&self, tier: &TierName) -> Result<Vec<Arc<dyn Store>>, Failure> {
-        let places = self.config.tiers.get(tier).map(|tier| tier.destinations.as_slice()).unwrap_or_default();
-        places.iter().map(|place| (self.open)(place)).collect()
+        self.places(tier).map(|place| (self.open)(place)).collect()
+    }
+
+    /// A tier's destinations, the primary first; none for an unknown tier.
+    pub fn places(&self, tier: &TierName) -> impl Iterator<Item = &Place> + use<'_> {
+        self.config.tiers.get(tier).into_iter().flat_map(Tier::places)
     }
 
     /// The first BigQuery source of the configuration, with its name.

@@ -15,9 +15,8 @@ use crate::store::Store;
 /// # Errors
 /// When a place can neither be read nor is gone.
 pub(super) async fn whole(context: &Context, manifest: &Manifest) -> Result<Vec<(Place, Arc<dyn Store>)>, Failure> {
-    let places = context.config.tiers.get(&manifest.tier).map(|tier| tier.destinations.as_slice()).unwrap_or_default();
     let mut copies = Vec::new();
-    for place in places {
+    for place in context.places(&manifest.tier) {
         let store = (context.open)(place)?;
         if lacking(store.as_ref(), manifest).await? == 0 {
             copies.push((place.clone(), store));

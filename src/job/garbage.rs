@@ -43,7 +43,7 @@ async fn look(context: &Context, clocks: Clocks) -> Result<Facts, JobError> {
         manifests().flat_map(|m| m.objects().map(|object| object.key.clone()).collect::<Vec<_>>()).collect();
     let mut folders = Vec::new();
     for (tier, settings) in &context.config.tiers {
-        for place in &settings.destinations {
+        for place in settings.places() {
             let mut found = folders_of(context, tier, place, &names).await?;
             if clocks == Clocks::Theirs && found.iter().any(|folder| has_unreached(folder, &reached)) {
                 let there = time_in((context.open)(place)?.as_ref()).await?;

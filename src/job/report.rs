@@ -46,9 +46,8 @@ pub async fn backup(
 
 /// What lies in each of the tier's places.
 async fn kept(context: &Context, manifest: &Manifest) -> Vec<CopyLine> {
-    let places = context.config.tiers.get(&manifest.tier).map(|tier| tier.destinations.as_slice()).unwrap_or_default();
-    let mut lines = Vec::with_capacity(places.len());
-    for place in places {
+    let mut lines = Vec::new();
+    for place in context.places(&manifest.tier) {
         let found = match (context.open)(place) {
             Ok(store) => copies::lacking(store.as_ref(), manifest).await,
             Err(error) => Err(error),

@@ -146,8 +146,8 @@ pub(super) async fn carry_out(context: &Context, ended: &Ended, undo: Value) -> 
 async fn remove_folder(context: &Context, ended: &Ended, place: &Place, folder: &str) -> Result<bool, Failure> {
     let primary = (context.open)(place)?;
     let tier = folder.split('/').next().and_then(|tier| tier.parse::<TierName>().ok());
-    let others = tier.and_then(|tier| context.config.tiers.get(&tier)).map(|tier| tier.destinations.as_slice());
-    let others: Vec<_> = others.unwrap_or_default().iter().filter(|other| *other != place).collect();
+    let others: Vec<&Place> =
+        tier.iter().flat_map(|tier| context.places(tier)).filter(|other| *other != place).collect();
     let manifest = format!("{folder}/manifest.json");
     let stone = Tombstone { abandoned_run: ended.run.clone(), at: context.now() };
     if ended.may_commit {

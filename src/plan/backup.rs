@@ -197,7 +197,7 @@ pub fn plan(
             Occasion::Schedule => None,
             Occasion::Manual { purpose } => Some(purpose.clone()),
         },
-        destinations: tier.destinations.clone(),
+        destinations: tier.places().cloned().collect(),
         pause,
         left_alone,
         drain_timeout: config.ingestion.drain_timeout,
@@ -396,7 +396,7 @@ fn destinations(plan: &BigQueryPlan, destinations: &[DestinationFacts], refusals
                 ));
             }
         }
-        (Place::Local { .. }, _) => refusals.push(Refusal::new(
+        (Place::Local { .. } | Place::S3 { .. } | Place::Azure { .. }, _) => refusals.push(Refusal::new(
             &primary.place,
             format!("BigQuery extracts {} into Cloud Storage only", plan.dataset),
             "name a gs:// bucket as the tier's first destination",

@@ -19,7 +19,7 @@ use strongroom::job::retention::Deletion;
 use strongroom::job::{Context, pin, retention, verify, witness};
 use strongroom::manifest::DoubtKind;
 use strongroom::manifest::chronicle::Head;
-use strongroom::model::{BackupName, SigningKey};
+use strongroom::model::{BackupName, Place, SigningKey};
 use strongroom::saga::Observer;
 use strongroom::store::{MemoryStore, Store};
 
@@ -118,7 +118,8 @@ impl Vault {
         let mut config = (*template.config).clone();
         config.tiers.retain(|name, _| name.as_str() == "avro");
         let tier = config.tiers.values_mut().next().unwrap();
-        tier.destinations = (0..places.len()).map(|n| format!("/memory/{n}").parse().unwrap()).collect();
+        tier.destinations =
+            (0..places.len()).map(|n| format!("/memory/{n}").parse::<Place>().unwrap().into()).collect();
         let opened = stores();
         let context = Context {
             catalog: Catalog::new([("avro".parse().unwrap(), stores())].into()).of_system("warehouse", authority),

@@ -74,7 +74,7 @@ pub fn context(port: &Arc<Port>) -> Context {
         }
     };
     let tiers = config.tiers.iter().map(|(name, tier)| {
-        let stores = tier.destinations.iter().map(|place| open(place).expect("a store")).collect();
+        let stores = tier.places().map(|place| open(place).expect("a store")).collect();
         (name.clone(), stores)
     });
     let tiers = tiers.collect();

@@ -1,0 +1,181 @@
+//! The tiers: how often, how long, in which form and where backups are kept.
+
+use std::collections::BTreeMap;
+
+use toml::{Table, Value};
+
+use super::reader::{Problems, Reader};
+use crate::model::{Period, Place, Schedule, TierName};
+
+/// A tier of backups.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tier {
+    /// When its backups are taken, on the clocks of `retention.time_zone`.
+    pub schedule: Option<Schedule>,
+    pub keep: Keep,
+    pub format: TableFormat,
+    /// The first is the primary, the others are copies. Never empty.
+    pub destinations: Vec<Destination>,
+}
+
+/// A place of a tier's backups, and how they are kept in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    pub place: Place,
+}
+
+impl From<Place> for Destination {
+    fn from(place: Place) -> Self {
+        Self { place }
+    }
+}
+
+impl Tier {
+    /// Where its backups lie, the primary first.
+    pub fn places(&self) -> impl Iterator<Item = &Place> {
+        self.destinations.iter().map(|destination| &destination.place)
+    }
+}
+
+/// How long a tier's backups are kept: as long as any of these keeps them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// All backups of so long before the newest.
+    pub within: Period,
+    /// The newest ones.
+    pub last: u32,
+    /// The newest of each of so many days, ISO weeks, months, years that have one.
+    pub daily: u32,
+    pub weekly: u32,
+    pub monthly: u32,
+    pub yearly: u32,
+}
+
+/// The format of a table's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TableFormat {
+    Avro,
+    Parquet,
+}
+
+impl TableFormat {
+    /// The ending of a file's name.
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Self::Avro => "avro",
+            Self::Parquet => "parquet",
+        }
+    }
+}
+
+pub(super) fn read_tiers(path: &str, table: Table, problems: &mut Problems) -> BTreeMap<TierName, Tier> {
+    let mut tiers = BTreeMap::new();
+    for (key, value) in table {
+        let path = format!("{path}.{key}");
+        let (name, Value::Table(table)) = (key.parse::<TierName>(), value) else {
+            problems.add(&path, "must be a table with a name of letters, digits, '-' and '_'");
+            continue;
+        };
+        let tier = read_tier(&path, table, problems);
+        match (name, tier) {
+            (Ok(name), Some(tier)) => {
+                tiers.insert(name, tier);
+            }
+            (Err(error), _) => problems.add(&path, error.to_string()),
+            (Ok(_), None) => {}
+        }
+    }
+    tiers
+}
+
+fn read_tier(path: &str, table: Table, problems: &mut Problems) -> Option<Tier> {
+    let mut reader = Reader::new(path, table, problems);
+    let schedule = reader.parsed("schedule");
+    let keep = match reader.needed_text("keep", "how long backups are kept, such as \"30d\"") {
+        None => None,
+        Some(text) => match text.parse::<Period>() {
+            Ok(period) => Some(period),
+            Err(error) => {
+                reader.problem("keep", error.to_string());
+                None
+            }
+        },
+    };
+    let mut count = |key| reader.count(key, 0..=100_000).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+    let (last, daily, weekly) = (count("keep_last"), count("keep_daily"), count("keep_weekly"));
+    let (monthly, yearly) = (count("keep_monthly"), count("keep_yearly"));
+    let keep = keep.map(|within| Keep { within, last, daily, weekly, monthly, yearly });
+    let format = match reader.text("format").as_deref() {
+        None | Some("avro") => TableFormat::Avro,
+        Some("parquet") => TableFormat::Parquet,
+        Some(other) => {
+            reader.problem("format", format!("'{other}' is no format; hint: avro or parquet"));
+            TableFormat::Avro
+        }
+    };
+    let destinations = read_destinations(&mut reader);
+    reader.finish();
+    if destinations.is_empty() {
+        return None;
+    }
+    Some(Tier { schedule, keep: keep?, format, destinations })
+}
+
+/// Each is a text, or a table with a `place`.
+fn read_destinations(reader: &mut Reader) -> Vec<Destination> {
+    let path = reader.path_of("destinations");
+    let entries = match reader.take("destinations") {
+        Some(Value::Array(entries)) if !entries.is_empty() => entries,
+        None | Some(Value::Array(_)) => {
+            let message = "is missing; hint: [\"gs://bucket/prefix\"], the first is the primary";
+            reader.problem("destinations", message);
+            return Vec::new();
+        }
+        Some(_) => {
+            reader.problem("destinations", "must be a list; hint: [\"gs://bucket/prefix\"]");
+            return Vec::new();
+        }
+    };
+    let mut destinations: Vec<Destination> = Vec::new();
+    for (i, entry) in entries.into_iter().enumerate() {
+        let path = format!("{path}[{i}]");
+        let read = match entry {
+            Value::String(text) => match text.parse::<Place>() {
+                Ok(place) => Some(Destination::from(place)),
+                Err(error) => {
+                    reader.problems().add(&path, error.to_string());
+                    None
+                }
+            },
+            Value::Table(table) => read_destination(&path, table, reader.problems()),
+            _ => {
+                reader.problems().add(&path, "must be a text or a table; hint: { place = \"gs://bucket/prefix\" }");
+                None
+            }
+        };
+        match read {
+            Some(read) if destinations.iter().any(|other| other.place == read.place) => {
+                reader.problems().add(&path, format!("{} is named twice: that is one copy", read.place));
+            }
+            read => destinations.extend(read),
+        }
+    }
+    destinations
+}
+
+fn read_destination(path: &str, table: Table, problems: &mut Problems) -> Option<Destination> {
+    let mut reader = Reader::new(path, table, problems);
+    let place = match reader.needed_text("place", "gs://bucket/prefix, or the path of a directory") {
+        None => None,
+        Some(text) => match text.parse() {
+            Ok(place) => Some(place),
+            Err(error) => {
+                reader.problem("place", format!("{error}"));
+                None
+            }
+        },
+    };
+    reader.finish();
+    Some(Destination { place: place? })
+}
