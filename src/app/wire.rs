@@ -230,6 +230,13 @@ async fn google(config: &Config) -> Result<Google, Problem> {
             let credentials = match &google.credentials {
                 config::Credentials::ApplicationDefault => Credentials::ApplicationDefault,
                 config::Credentials::Anonymous => Credentials::Anonymous,
+                config::Credentials::Token(name) => {
+                    let token = std::env::var(name).ok().filter(|token| !token.is_empty()).ok_or(Failure::Invalid {
+                        object: format!("google.credentials 'env:{name}'"),
+                        message: "the environment has no such variable; hint: gcloud auth print-access-token".into(),
+                    })?;
+                    Credentials::Token(Secret::new(token))
+                }
                 config::Credentials::File(file) => {
                     let key = std::fs::read_to_string(file).map_err(|error| Failure::Invalid {
                         object: format!("google.credentials '{file}'"),

@@ -46,6 +46,9 @@ pub struct Pinned {
     pub reason: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// Its objects are held in the stores that know holds.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
 }
 
 /// The backup is to be removed once the time of grace is over.
@@ -359,6 +362,7 @@ mod tests {
             by: "ann".into(),
             reason: Some("audit".into()),
             until: None,
+            held: false,
         }
     }
 

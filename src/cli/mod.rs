@@ -1,6 +1,7 @@
 //! The command line: one file a verb. Text for people on stdout, progress on stderr; with `--json` one JSON document.
 
 mod backup;
+mod buckets;
 mod delete;
 mod diff;
 mod drill;
@@ -45,7 +46,7 @@ Exit codes:
     4  refused: something stands against it; nothing was changed
     5  status: something needs attention
     6  backup: done, but a source that the last backup holds rows of is empty
-    7  diff: rows differ
+    7  diff: rows differ; buckets plan: a bucket differs
     8  validate: no critical query failed, but not every one could be run
     9  drill: all came back, but an objective was missed
    10  there is no such backup or drill
@@ -112,6 +113,9 @@ enum Verb {
     Pin(pin::Args),
     /// Leave a backup to the rules again
     Unpin(pin::UnpinArgs),
+    /// Hold the buckets against what they are to be, and make them so
+    #[command(subcommand)]
+    Buckets(buckets::Verb),
     /// Remove one backup by hand
     Delete(delete::Args),
     /// Make a key that signs the catalog, or show the public half of one
@@ -230,7 +234,7 @@ impl Verb {
             Self::Pin(_) | Self::Unpin(_) | Self::Pause(_) | Self::Resume(_) | Self::Recover(_) => true,
             Self::Sign(_) | Self::Serve(_) => true,
             Self::List(_) | Self::Show(_) | Self::Verify(_) | Self::Report(_) | Self::Validate(_) => false,
-            Self::Diff(_) | Self::Status(_) | Self::Key(_) => false,
+            Self::Diff(_) | Self::Status(_) | Self::Key(_) | Self::Buckets(_) => false,
             #[cfg(feature = "query")]
             Self::Query(_) => false,
         }
@@ -252,6 +256,7 @@ async fn carry_out(verb: Verb, context: &Context, output: &Output) -> Result<Exi
         Verb::Retention(args) => retention::run(context, args, output).await,
         Verb::Pin(args) => pin::pin(context, args, output).await,
         Verb::Unpin(args) => pin::unpin(context, args, output).await,
+        Verb::Buckets(verb) => buckets::run(context, verb, output).await,
         Verb::Delete(args) => delete::run(context, args, output).await,
         Verb::Diff(args) => diff::run(context, args, output).await,
         #[cfg(feature = "query")]

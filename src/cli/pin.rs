@@ -20,6 +20,10 @@ pub(super) struct Args {
     /// Until this time, such as 2027-01-01T00:00:00Z, instead of until it is unpinned
     #[arg(long, value_name = "TIME")]
     until: Option<Timestamp>,
+
+    /// Hold its objects, too, where the storage knows holds: then nobody can delete them until it is unpinned
+    #[arg(long)]
+    hold: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -30,10 +34,16 @@ pub(super) struct UnpinArgs {
 
 pub(super) async fn pin(context: &Context, args: Args, output: &Output) -> Result<Exit, JobError> {
     super::recover_first(context).await?;
-    let pinned = pin::pin(context, &args.backup, args.reason, args.until).await?;
+    let (pinned, holds) = pin::pin(context, &args.backup, args.reason, args.until, args.hold).await?;
     let until = pinned.until.map_or_else(|| "until it is unpinned".into(), |until| format!("until {until}"));
-    let text = format!("{} is kept {until}\n", args.backup);
-    output.result("pinned", &json!({"backup": args.backup, "pinned": pinned}), &text);
+    let mut text = format!("{} is kept {until}\n", args.backup);
+    for place in &holds.places {
+        text.push_str(&format!("  held in {place}\n"));
+    }
+    for place in &holds.without {
+        text.push_str(&format!("  {place} knows no holds\n"));
+    }
+    output.result("pinned", &json!({"backup": args.backup, "pinned": pinned, "holds": holds}), &text);
     Ok(Exit::Done)
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of files: the text is an argument, and so is the environment.
 
+mod buckets;
 mod drill;
 mod interpolate;
 mod reader;
@@ -10,6 +11,7 @@ mod tier;
 mod valid;
 mod worker;
 
+pub use buckets::Buckets;
 pub use drill::{Drill, SecretName, Service};
 pub use reader::{Problem, Problems};
 pub use signing::{KeyPlace, Signing};

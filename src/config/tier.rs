@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use toml::{Table, Value};
 
+use super::drill::is_name;
 use super::reader::{Problems, Reader};
-use crate::model::{Period, Place, Schedule, TierName};
+use crate::model::{Period, Place, Schedule, StorageClass, TierName};
 
 /// A tier of backups.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,11 +23,17 @@ pub struct Tier {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destination {
     pub place: Place,
+    /// `None`: the bucket's own.
+    pub storage_class: Option<StorageClass>,
+    /// The bucket's customer-managed key, `projects/P/locations/L/keyRings/R/cryptoKeys/K`; `None`: as it is.
+    pub kms_key: Option<String>,
+    /// For so long nobody can delete an object, and for ever so once the bucket is locked.
+    pub retention_lock: Option<Period>,
 }
 
 impl From<Place> for Destination {
     fn from(place: Place) -> Self {
-        Self { place }
+        Self { place, storage_class: None, kms_key: None, retention_lock: None }
     }
 }
 
@@ -176,6 +183,21 @@ fn read_destination(path: &str, table: Table, problems: &mut Problems) -> Option
             }
         },
     };
+    let storage_class = reader.text("storage_class").zip(place.as_ref()).and_then(|(text, place)| {
+        StorageClass::of(place, &text).map_err(|error| reader.problem("storage_class", error.to_string())).ok()
+    });
+    let kms_key = reader.text("kms_key");
+    let key_parts = ["projects", "locations", "keyRings", "cryptoKeys"];
+    if kms_key.as_ref().is_some_and(|key| !is_name(key, &key_parts)) {
+        reader.problem("kms_key", "is no key's name; hint: projects/P/locations/L/keyRings/R/cryptoKeys/K");
+    }
+    let retention_lock = reader.parsed("retention_lock");
+    let bucket = matches!(place, None | Some(Place::Gcs { .. }));
+    for (key, there) in [("kms_key", kms_key.is_some()), ("retention_lock", retention_lock.is_some())] {
+        if there && !bucket {
+            reader.problem(key, "is a setting of Cloud Storage's buckets; hint: set it by the provider's own tools");
+        }
+    }
     reader.finish();
-    Some(Destination { place: place? })
+    Some(Destination { place: place?, storage_class, kms_key, retention_lock })
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 use toml::{Table, Value};
 
+use super::buckets::{Buckets, read_buckets};
 use super::drill::{Drill, SecretName, Service, read_drill, read_secrets, read_service};
 use super::reader::{Problems, Reader};
 use super::signing::{Signing, read_signing};
@@ -23,6 +24,7 @@ pub struct Config {
     pub sources: Vec<Source>,
     pub ingestion: Ingestion,
     pub tiers: BTreeMap<TierName, Tier>,
+    pub buckets: Buckets,
     pub retention: Retention,
     pub recover: Recover,
     pub validation: Option<Queries>,
@@ -57,6 +59,8 @@ pub enum Credentials {
     Anonymous,
     /// The path of a service account's key file.
     File(String),
+    /// The name of a variable of the environment that holds an access token, which is not refreshed.
+    Token(String),
 }
 
 /// Something that is backed up.
@@ -192,6 +196,8 @@ pub(super) fn read(table: Table, problems: &mut Problems) -> Option<Config> {
             BTreeMap::new()
         }
     };
+    let buckets =
+        top.table("buckets").map(|(path, table)| read_buckets(&path, table, top.problems())).unwrap_or_default();
     let retention = match top.table("retention") {
         Some((path, table)) => read_retention(&path, table, top.problems()),
         None => read_retention("retention", Table::new(), top.problems()),
@@ -233,6 +239,7 @@ pub(super) fn read(table: Table, problems: &mut Problems) -> Option<Config> {
         sources,
         ingestion,
         tiers,
+        buckets,
         retention,
         recover,
         validation,
@@ -262,6 +269,7 @@ fn read_google(path: &str, table: Table, problems: &mut Problems) -> Option<Goog
     let credentials = match reader.text("credentials").as_deref() {
         None | Some("application_default") => Credentials::ApplicationDefault,
         Some("anonymous") => Credentials::Anonymous,
+        Some(text) if text.starts_with("env:") => Credentials::Token(text["env:".len()..].into()),
         // The key itself, or a token: the path of a file has no braces, line breaks or `BEGIN`.
         Some(text) if text.contains(['{', '\n']) || text.contains("-----BEGIN") || text.starts_with("ya29.") => {
             reader.problem("credentials", "is a secret itself; hint: put the key into a file and name the file");

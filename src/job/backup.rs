@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::run::{self, Undo};
-use super::{Context, JobError, capture, inspect, parallel, witness};
+use super::{Context, JobError, capture, inspect, lifecycle, parallel, witness};
 use crate::catalog::Catalog;
 use crate::config::SourceKind;
 use crate::google::scheduler::JobState;
@@ -323,6 +323,9 @@ impl Work<'_> {
             None => None,
         };
         let statement = context.catalog.state(folder, manifest, head).await?;
+        if manifest.objects().any(|object| !object.key.starts_with(&format!("{folder}/"))) {
+            lifecycle::needed(context, manifest).await;
+        }
         let mut sha256 = String::new();
         for store in destinations.iter().rev() {
             sha256 = Catalog::commit(store.as_ref(), folder, manifest, statement.clone()).await?;

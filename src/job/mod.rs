@@ -1,6 +1,7 @@
 //! What Strongroom does, one file a verb: plan, then a saga of steps, then a record.
 
 pub mod backup;
+pub mod buckets;
 mod capture;
 mod context;
 mod copies;
@@ -9,6 +10,7 @@ pub mod drill;
 mod garbage;
 pub mod ingest;
 pub mod inspect;
+mod lifecycle;
 pub mod listing;
 mod parallel;
 pub mod pin;

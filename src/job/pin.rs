@@ -1,12 +1,14 @@
 //! Pins: a backup that a person wants kept.
 
+use super::lifecycle::{self, Holds};
 use super::{Context, JobError};
 use crate::catalog::marks::Pinned;
 use crate::catalog::{Ledger, Wanted};
 use crate::model::BackupName;
 use crate::plan::Refusal;
 
-/// Pins a backup, for a reason, until a time or until it is unpinned.
+/// Pins a backup, for a reason, until a time or until it is unpinned. With `hold` its objects are held in the stores, too: then
+/// nobody deletes them, also not by another program.
 ///
 /// # Errors
 /// When there is no such backup, it is being removed, or the mark cannot be written.
@@ -15,11 +17,12 @@ pub async fn pin(
     backup: &BackupName,
     reason: Option<String>,
     until: Option<jiff::Timestamp>,
-) -> Result<Pinned, JobError> {
+    hold: bool,
+) -> Result<(Pinned, Holds), JobError> {
     let home = context.home.as_ref();
     let entry = context.catalog.find(&Wanted::Named(backup.clone()), None).await?;
-    let commit_id = entry.manifest.commit_id;
-    let pinned = Pinned { commit_id, at: context.now(), by: context.holder.clone(), reason, until };
+    let commit_id = entry.manifest.commit_id.clone();
+    let pinned = Pinned { commit_id, at: context.now(), by: context.holder.clone(), reason, until, held: hold };
     loop {
         let ledger = Ledger::read(home).await?;
         if ledger.is_removing(backup) {
@@ -35,7 +38,11 @@ pub async fn pin(
     }
     // It may have been removed before the ledger was read.
     context.catalog.find(&Wanted::Named(backup.clone()), None).await?;
-    Ok(pinned)
+    if context.marks.of(backup, &pinned.commit_id).await?.condemned.is_some() {
+        lifecycle::needed(context, &entry.manifest).await;
+    }
+    let holds = if hold { lifecycle::hold(context, &entry.manifest, true).await? } else { Holds::default() };
+    Ok((pinned, holds))
 }
 
 /// Takes the pin away. Returns whether there was one.
@@ -45,6 +52,9 @@ pub async fn pin(
 pub async fn unpin(context: &Context, backup: &BackupName) -> Result<bool, JobError> {
     let entry = context.catalog.find(&Wanted::Named(backup.clone()), None).await?;
     let marks = context.marks.of(backup, &entry.manifest.commit_id).await?;
+    if marks.pinned.as_ref().is_some_and(|pinned| pinned.held) {
+        lifecycle::hold(context, &entry.manifest, false).await?;
+    }
     context.marks.clear::<Pinned>(backup, (context.now(), &context.holder)).await?;
     Ok(marks.pinned.is_some())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::backup::count;
-use super::{Context, JobError, run, witness};
+use super::{Context, JobError, lifecycle, run, witness};
 use crate::catalog::marks::{self, Condemned, Marks};
 use crate::catalog::{CatalogError, Decision, Entry, Ledger, Listing, MANIFEST, Wanted};
 use crate::manifest::{Doubt, Manifest};
@@ -63,7 +63,7 @@ pub async fn run(context: &Context) -> Result<Retained, JobError> {
         let look = look(context).await?;
         let plan = decide(context, &look);
         saga.step("condemn", condemn(context, &plan, &look.listing)).await?;
-        saga.step("pardon", pardon(context, &plan)).await?;
+        saga.step("pardon", pardon(context, &plan, &look.listing)).await?;
         let (removed, failures) = remove_all(context, saga, &mut ledger, (&plan, &look.listing)).await?;
         Ok(Retained { plan, removed, failures })
     })
@@ -97,6 +97,9 @@ pub async fn delete(context: &Context, backup: &BackupName, how: Deletion) -> Re
         let condemned_at = mark.at;
         saga.step("condemn", async {
             context.marks.set(backup, &mark).await?;
+            if !how.now {
+                lifecycle::condemned(context, &entry.manifest, mark.at, &look.listing).await;
+            }
             Ok::<_, JobError>(Done::new(()))
         })
         .await?;
@@ -228,16 +231,20 @@ async fn condemn(context: &Context, plan: &RetentionPlan, listing: &Listing) -> 
         if let Some(entry) = entry {
             let mark = sentence(context, &entry.manifest, false);
             context.marks.set(&decision.backup, &mark).await?;
+            lifecycle::condemned(context, &entry.manifest, mark.at, listing).await;
             n += 1;
         }
     }
     Ok(Done::new(()).note(count(n, "backup")))
 }
 
-async fn pardon(context: &Context, plan: &RetentionPlan) -> Result<Done<()>, JobError> {
+async fn pardon(context: &Context, plan: &RetentionPlan, listing: &Listing) -> Result<Done<()>, JobError> {
     let mut n = 0;
     for decision in plan.of(|verdict| matches!(verdict, Verdict::Keep { pardoned: true, .. })) {
         context.marks.clear::<Condemned>(&decision.backup, (context.now(), &context.holder)).await?;
+        if let Some(entry) = listing.entries.iter().find(|entry| entry.manifest.name == decision.backup) {
+            lifecycle::needed(context, &entry.manifest).await;
+        }
         n += 1;
     }
     Ok(Done::new(()).note(count(n, "backup")))

@@ -12,6 +12,7 @@ mod place;
 mod schedule;
 pub mod schema;
 mod secret;
+mod storage_class;
 mod totals;
 
 pub use backup_name::{BackupName, TierName};
@@ -25,4 +26,5 @@ pub use period::Period;
 pub use place::Place;
 pub use schedule::Schedule;
 pub use secret::Secret;
+pub use storage_class::StorageClass;
 pub use totals::{ColumnTotals, Fingerprint, Totals};

@@ -1,6 +1,7 @@
 //! Plans and manifests to text that people read, backups and drills also to pages; JSON is their own serialization.
 
 mod backup;
+mod buckets;
 mod drill;
 mod garbage;
 mod human;
@@ -14,6 +15,7 @@ pub use backup::{
     BackupLine, BackupReport, CopyLine, Verification, manifest, manifest_line, page as backup_page,
     plan as backup_plan, text as backup_text,
 };
+pub use buckets::plan as buckets_plan;
 pub use drill::{
     DrillLine, DrillReport, Outcome, Signature, TableLine, VERSION as DRILL_VERSION, page as drill_page,
     plan as drill_plan, text as drill_text,

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde_json::json;
 
 use super::{ByteStream, MAX_GET_BYTES, ObjectInfo, Site, Store, Version, changed, collect, exists, key};
 use crate::google::Storage;
@@ -172,6 +173,25 @@ impl Store for GcsStore {
         let name = self.object(key)?;
         let generation = self.generation(key, version)?;
         self.storage.delete_object(&self.bucket, &name, Some(generation)).await
+    }
+
+    async fn unneeded_since(&self, key: &str, at: jiff::Timestamp) -> Result<(), Failure> {
+        let name = self.object(key)?;
+        match self.storage.patch_object(&self.bucket, &name, json!({ "customTime": at.to_string() }), None).await {
+            Ok(_) => Ok(()),
+            // It only goes forward.
+            Err(failure @ Failure::Invalid { .. }) => {
+                let there = self.storage.get_object(&self.bucket, &name, None).await?.custom_time;
+                if there.is_some_and(|there| there >= at) { Ok(()) } else { Err(failure) }
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn hold(&self, key: &str, held: bool) -> Result<bool, Failure> {
+        let name = self.object(key)?;
+        self.storage.patch_object(&self.bucket, &name, json!({ "temporaryHold": held }), None).await?;
+        Ok(true)
     }
 
     async fn delete(&self, key: &str) -> Result<(), Failure> {

@@ -143,6 +143,23 @@ pub trait Store: Send + Sync {
     /// `NotFound` when it is gone, `Precondition` when it has changed.
     async fn delete_if_match(&self, key: &str, version: &Version) -> Result<(), Failure>;
 
+    /// Tells the store's own lifecycle since when the object is needed no more. A later time takes an earlier one's place, an
+    /// earlier one changes nothing. Does nothing where the lifecycle cannot be told.
+    ///
+    /// # Errors
+    /// `NotFound`, and as the store's medium fails.
+    async fn unneeded_since(&self, _key: &str, _at: jiff::Timestamp) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Holds the object against deletion by anybody, or lets it go; gives whether the store knows holds.
+    ///
+    /// # Errors
+    /// `NotFound`, and as the store's medium fails.
+    async fn hold(&self, _key: &str, _held: bool) -> Result<bool, Failure> {
+        Ok(false)
+    }
+
     /// Deletes the object; no object is as good.
     ///
     /// # Errors

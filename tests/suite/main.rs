@@ -1,5 +1,6 @@
 //! All integration tests in one binary: one link instead of many.
 
+mod buckets;
 mod canaries;
 mod drill;
 mod drill_page;

@@ -435,7 +435,7 @@ fn what_an_attacker_would_do_is_named_and_removes_nothing_good() {
 
         // Marks: a pin is taken away, a sentence is forged, a proof is forged.
         let vault = fresh().await;
-        pin::pin(&vault.context, &name(&folders[0]), None, None).await.unwrap();
+        pin::pin(&vault.context, &name(&folders[0]), None, None, false).await.unwrap();
         assert_eq!(vault.doubts().await, []);
         let marks = |folder: &str, kind: &str| format!("_strongroom/marks/{}/{kind}.json", name(folder));
         vault.delete(&marks(&folders[0], "pinned")).await;

@@ -106,6 +106,17 @@ impl Storage {
         Bucket::from_resource(self.rest.call(&call).await?)
     }
 
+    /// Locks the bucket's retention policy: from here on it can only be made longer, by nobody otherwise.
+    ///
+    /// # Errors
+    /// `Precondition` when the bucket has changed since it was looked at, and as mapped by `error.rs`.
+    pub async fn lock_retention(&self, name: &str, metageneration: i64) -> Result<Bucket, Failure> {
+        let parts = ["storage", "v1", "b", name, "lockRetentionPolicy"];
+        let call =
+            Call::post(object(name), &parts, Effect::Once, Value::Null).query("ifMetagenerationMatch", metageneration);
+        Bucket::from_resource(self.rest.call(&call).await?)
+    }
+
     /// Deletes an empty bucket.
     ///
     /// # Errors

@@ -31,6 +31,8 @@ pub struct Object {
     pub event_based_hold: bool,
     /// Until when the bucket's policy or the object's own retention keeps it.
     pub retained_until: Option<jiff::Timestamp>,
+    /// What lifecycle rules may count from.
+    pub custom_time: Option<jiff::Timestamp>,
 }
 
 /// Which objects to list.
@@ -234,6 +236,7 @@ impl Object {
             temporary_hold: flag("temporaryHold"),
             event_based_hold: flag("eventBasedHold"),
             retained_until: retained.into_iter().flatten().max(),
+            custom_time: time("customTime"),
         })
     }
 }

@@ -223,6 +223,7 @@ fn from_crate(about: &str, bucket: &str, object: google_cloud_storage::model::Ob
         temporary_hold: object.temporary_hold,
         event_based_hold: object.event_based_hold.unwrap_or_default(),
         retained_until: retained.into_iter().flatten().max(),
+        custom_time: time(object.custom_time),
         name: object.name,
     })
 }

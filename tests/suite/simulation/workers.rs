@@ -221,7 +221,7 @@ async fn perform(context: &Context, port: &Arc<Port>, verb: Verb, id: (usize, u3
         Verb::Pin => {
             let Some(entry) = any_entry(context, world).await? else { return Ok(()) };
             let name = &entry.manifest.name;
-            pin::pin(context, name, None, None).await?;
+            pin::pin(context, name, None, None, false).await?;
             lock(&world.oracle).was_pinned(name.as_str());
             Ok(())
         }
