@@ -58,10 +58,10 @@ variable "allow_restore" {
 locals {
   prefix = var.bucket_prefix == "" ? "${var.project_id}-backup" : var.bucket_prefix
 
-  # How long a tier's objects are kept is decided by the config; the buckets' rule is the backstop behind it.
+  # How long backups are kept is decided by the configuration.
   tiers = {
-    daily   = { class = "STANDARD", keep_days = 30, schedule = "0 2 * * *" }
-    weekly  = { class = "NEARLINE", keep_days = 84, schedule = "0 3 * * 0" }
-    monthly = { class = "ARCHIVE", keep_days = 2557, schedule = "0 4 1 * *" }
+    daily   = { class = "STANDARD", schedule = "0 2 * * *" }
+    weekly  = { class = "NEARLINE", schedule = "0 3 * * 0" }
+    monthly = { class = "ARCHIVE", schedule = "0 4 1 * *" }
   }
 }

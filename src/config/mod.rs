@@ -5,6 +5,7 @@
 mod buckets;
 mod drill;
 mod interpolate;
+mod prices;
 mod reader;
 mod signing;
 mod tier;
@@ -13,6 +14,7 @@ mod worker;
 
 pub use buckets::Buckets;
 pub use drill::{Drill, SecretName, Service};
+pub use prices::{ClassPrice, Prices};
 pub use reader::{Problem, Problems};
 pub use signing::{KeyPlace, Signing};
 pub use tier::{Destination, Keep, TableFormat, Tier};

@@ -7,6 +7,7 @@ use toml::{Table, Value};
 
 use super::buckets::{Buckets, read_buckets};
 use super::drill::{Drill, SecretName, Service, read_drill, read_secrets, read_service};
+use super::prices::{Prices, read_prices};
 use super::reader::{Problems, Reader};
 use super::signing::{Signing, read_signing};
 use super::tier::{Tier, read_tiers};
@@ -25,6 +26,8 @@ pub struct Config {
     pub ingestion: Ingestion,
     pub tiers: BTreeMap<TierName, Tier>,
     pub buckets: Buckets,
+    /// `None`: nothing is said in money.
+    pub prices: Option<Prices>,
     pub retention: Retention,
     pub recover: Recover,
     pub validation: Option<Queries>,
@@ -198,6 +201,7 @@ pub(super) fn read(table: Table, problems: &mut Problems) -> Option<Config> {
     };
     let buckets =
         top.table("buckets").map(|(path, table)| read_buckets(&path, table, top.problems())).unwrap_or_default();
+    let prices = top.table("prices").map(|(path, table)| read_prices(&path, table, top.problems()));
     let retention = match top.table("retention") {
         Some((path, table)) => read_retention(&path, table, top.problems()),
         None => read_retention("retention", Table::new(), top.problems()),
@@ -240,6 +244,7 @@ pub(super) fn read(table: Table, problems: &mut Problems) -> Option<Config> {
         ingestion,
         tiers,
         buckets,
+        prices,
         retention,
         recover,
         validation,

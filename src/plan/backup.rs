@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use super::cost::{self, Cost};
 use super::facts::{BackupFacts, BigQueryFacts, DestinationFacts, SheetsFacts, SourceFacts, TableFacts};
 use super::{Refusal, format, order};
 use crate::config::{BigQuerySource, Config, FingerprintSetting, SheetsSource, SourceKind, TableFormat, Tier};
@@ -40,6 +41,8 @@ pub struct BackupPlan {
     pub resume_within: Period,
     pub sources: Vec<SourcePlan>,
     pub notes: Vec<String>,
+    /// What it asks of stores and BigQuery, at most.
+    pub cost: Cost,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -189,7 +192,7 @@ pub fn plan(
     if !refusals.is_empty() {
         return Err(refusals);
     }
-    Ok(BackupPlan {
+    let mut plan = BackupPlan {
         folder: folder(tier_name, &name, now),
         name,
         tier: tier_name.clone(),
@@ -204,7 +207,10 @@ pub fn plan(
         resume_within: config.ingestion.resume_within,
         sources,
         notes,
-    })
+        cost: Cost::default(),
+    };
+    plan.cost = cost::of_backup(config, &plan);
+    Ok(plan)
 }
 
 fn bigquery(

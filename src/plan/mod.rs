@@ -5,6 +5,7 @@
 pub mod backup;
 pub mod buckets;
 pub mod compare;
+pub mod cost;
 pub mod diff;
 pub mod drill;
 pub mod emptied;

@@ -3,6 +3,7 @@
 use super::{BackupReport, CheckState, proven};
 use crate::manifest::{Manifest, TableRecord};
 use crate::plan::backup::{BackupPlan, SourcePlan};
+use crate::plan::cost::Cost;
 use crate::report::human::{bytes, duration, thousands};
 use crate::report::table::{Align, Table};
 
@@ -86,8 +87,43 @@ pub fn plan(plan: &BackupPlan) -> String {
         },
         bytes(billed)
     ));
+    out.push_str(&cost(&plan.cost));
     for note in &plan.notes {
         out.push_str(&format!("note: {note}\n"));
+    }
+    out
+}
+
+/// Requests and bytes by place, and money where there is a price list.
+fn cost(cost: &Cost) -> String {
+    let right = Align::Right;
+    let mut columns = vec![("into", Align::Left), ("class", Align::Left), ("objects", right), ("size, at most", right)];
+    columns.extend([("writes", right), ("reads", right)]);
+    let currency = cost.money.as_ref().map(|money| money.currency.as_str());
+    let (once, monthly) =
+        (format!("{} once", currency.unwrap_or_default()), format!("{} a month", currency.unwrap_or_default()));
+    if currency.is_some() {
+        columns.extend([(once.as_str(), right), (monthly.as_str(), right)]);
+    }
+    let mut table = Table::new(&columns);
+    for place in &cost.places {
+        let class = place.storage_class.clone().unwrap_or_default();
+        let mut row = vec![place.place.to_string(), class, thousands(place.objects), bytes(place.size_bytes)];
+        row.extend([thousands(place.writes), thousands(place.reads)]);
+        if currency.is_some() {
+            let unknown = || ("no price".to_string(), String::new());
+            let amounts = place.money.as_ref().map(|m| (format!("{:.4}", m.once), format!("{:.4}", m.per_month)));
+            let (once, monthly) = amounts.unwrap_or_else(unknown);
+            row.extend([once, monthly]);
+        }
+        table.row(row);
+    }
+    let mut out = format!("\n{}", table.render());
+    if let Some(money) = &cost.money {
+        let (currency, once, per_month) = (&money.currency, money.once, money.per_month);
+        out.push_str(&format!(
+            "Cost, at most: {currency} {once:.4} once, with BigQuery's scan, and {currency} {per_month:.4} for every month it is kept.\n"
+        ));
     }
     out
 }
