@@ -21,6 +21,8 @@ pub struct Config {
     pub name: String,
     /// Where journal, lease and drill reports are kept: by default the daily tier's first destination.
     pub home: Place,
+    /// A bucket for files on their way between BigQuery and places that it does not reach; emptied after every run.
+    pub staging: Option<Place>,
     pub google: Option<Google>,
     pub sources: Vec<Source>,
     pub ingestion: Ingestion,
@@ -167,6 +169,7 @@ pub(super) fn read(table: Table, problems: &mut Problems) -> Option<Config> {
         top.problem("name", error.to_string());
     }
     let home: Option<Place> = top.parsed("home");
+    let staging: Option<Place> = top.parsed("staging");
     let parallel = top.count("parallel", 1..=64).unwrap_or(8);
     let google = top.table("google").and_then(|(path, table)| read_google(&path, table, top.problems()));
     let project = google.as_ref().map(|google| google.project.clone());
@@ -236,9 +239,12 @@ pub(super) fn read(table: Table, problems: &mut Problems) -> Option<Config> {
         let tier = tiers.iter().find(|(name, _)| name.as_str() == "daily").or_else(|| tiers.iter().next())?.1;
         tier.destinations.first().map(|destination| destination.place.clone())
     })?;
+    let lasting = tiers.values().flat_map(Tier::places).chain([&home]);
+    let staging = staging.filter(|staging| check_staging(staging, lasting, problems));
     Some(Config {
         name: name?,
         home,
+        staging,
         google,
         sources,
         ingestion,
@@ -256,6 +262,24 @@ pub(super) fn read(table: Table, problems: &mut Problems) -> Option<Config> {
         worker,
         parallel: usize::try_from(parallel).unwrap_or(8),
     })
+}
+
+/// Whether a place can be staging: everything in it is removed, so nothing that lasts may lie there.
+fn check_staging<'a>(staging: &Place, lasting: impl Iterator<Item = &'a Place>, problems: &mut Problems) -> bool {
+    let Place::Gcs { .. } = staging else {
+        let message = format!("{staging} is no bucket of Cloud Storage; hint: BigQuery writes into gs://bucket/prefix");
+        problems.add("staging", message);
+        return false;
+    };
+    let root = |place: &Place| format!("{}/", place.to_string().trim_end_matches('/'));
+    let meets = |place: &&Place| root(place).starts_with(&root(staging)) || root(staging).starts_with(&root(place));
+    if let Some(place) = { lasting }.find(meets) {
+        let message =
+            format!("{staging} and {place} lie in each other; hint: staging is emptied, give it a prefix of its own");
+        problems.add("staging", message);
+        return false;
+    }
+    true
 }
 
 fn read_google(path: &str, table: Table, problems: &mut Problems) -> Option<Google> {

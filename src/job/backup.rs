@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::run::{self, Undo};
-use super::{Context, JobError, capture, inspect, lifecycle, parallel, witness};
+use super::{Context, JobError, capture, inspect, lifecycle, parallel, staging, witness};
 use crate::catalog::Catalog;
 use crate::config::SourceKind;
 use crate::google::scheduler::JobState;
@@ -17,6 +17,7 @@ use crate::manifest::{FORMAT, Manifest, PauseRecord, Previous, StepTiming};
 use crate::model::{Failure, Place, TableId, TierName};
 use crate::plan::backup::{BackupPlan, BigQueryPlan, Occasion};
 use crate::plan::facts::{BackupFacts, DestinationFacts, IngestionFacts, SourceFacts};
+use crate::plan::staging::needs_staging;
 use crate::plan::{self, Refusal};
 use crate::saga::{Done, Saga};
 use crate::source::bigquery::{self, JobIds};
@@ -69,15 +70,20 @@ async fn facts(context: &Context, tier: &TierName) -> Result<BackupFacts, JobErr
     for place in context.places(tier) {
         destinations.push(destination(context, place).await?);
     }
+    let needed = context.config.tiers.get(tier).is_some_and(needs_staging);
+    let staging = match context.config.staging.as_ref().filter(|_| needed) {
+        Some(place) => Some(destination(context, place).await?),
+        None => None,
+    };
     let observed = ingestion::observe(&context.google, &context.config.ingestion.scheduler_jobs).await?;
     let ingestion = observed
         .into_iter()
         .map(|(job, state)| IngestionFacts { job, state: state.as_ref().map(ingestion::state_name) })
         .collect();
-    Ok(BackupFacts { sources, destinations, ingestion })
+    Ok(BackupFacts { sources, destinations, staging, ingestion })
 }
 
-async fn destination(context: &Context, place: &Place) -> Result<DestinationFacts, Failure> {
+pub(super) async fn destination(context: &Context, place: &Place) -> Result<DestinationFacts, Failure> {
     let site = (context.open)(place)?.site().await?;
     let retention_locked = site.as_ref().is_some_and(|site| site.retention_locked);
     Ok(DestinationFacts { place: place.clone(), location: site.map(|site| site.location), retention_locked })
@@ -140,10 +146,14 @@ impl Work<'_> {
             facts: self.facts,
             run: self.id,
             store: primary.clone(),
+            staging: self.plan.staging.as_ref().map(|place| (self.context.open)(place)).transpose()?,
             fresh: &fresh,
             snapshots: &snapshots,
         };
         let mut sources = saga.step("capture", captured.bigquery()).await?;
+        if let Some(place) = &self.plan.staging {
+            saga.step("unstage", self.unstage(place)).await?;
+        }
         sources.extend(saga.step("sheets", captured.sheets()).await?);
         let validation = saga.step("validate", captured.validation()).await?;
         if destinations.len() > 1 {
@@ -188,7 +198,11 @@ impl Work<'_> {
     /// Makes what is missing, and journals what is to be removed should the backup not come to exist.
     async fn prepare(&self, primary: &dyn Store) -> Result<Done<()>, JobError> {
         // Extracts overwrite: a folder that is taken must not be written into.
-        if !primary.list(&format!("{}/", self.plan.folder)).await?.is_empty() {
+        let mut taken = !primary.list(&format!("{}/", self.plan.folder)).await?.is_empty();
+        if let Some(place) = &self.plan.staging {
+            taken |= !(self.context.open)(place)?.list(&format!("{}/", self.plan.folder)).await?.is_empty();
+        }
+        if taken {
             let object = self.plan.name.to_string();
             let message = "a backup of this name was begun already; hint: wait a minute, or name another purpose";
             return Err(Failure::Exists { object, message: message.into() }.into());
@@ -200,8 +214,15 @@ impl Work<'_> {
             snapshots: self.plan.tables().map(|table| table.snapshot.clone()).collect(),
             place: self.plan.destinations[0].clone(),
             folder: self.plan.folder.clone(),
+            staging: self.plan.staging.clone(),
         };
         Ok(Done::new(()).undo(undo.to_value()))
+    }
+
+    /// Removes what attempts have left that failed: every file that counts was taken away as it arrived.
+    async fn unstage(&self, place: &Place) -> Result<Done<()>, JobError> {
+        let left = staging::empty(self.context, place, &self.plan.folder).await?;
+        Ok(Done::new(()).note(format!("{} removed", count(left, "file"))))
     }
 
     /// Journals which jobs will have to be resumed, before any is paused, and gives them.

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::backup::{count, job_ids};
 use super::inspect::{self, TableReader};
-use super::{Context, JobError, parallel};
+use super::{Context, JobError, parallel, staging};
 use crate::codec::digest::Digests;
 use crate::google::bigquery::QueryOptions;
 use crate::manifest::{
@@ -18,7 +18,7 @@ use crate::manifest::{
     ViewRecord,
 };
 use crate::model::schema::Schema;
-use crate::model::{Failure, Place, TableId, Totals};
+use crate::model::{Failure, TableId, Totals};
 use crate::plan::backup::{BackupPlan, BigQueryPlan, SheetsPlan, TablePlan, meta_key};
 use crate::plan::facts::{BackupFacts, BigQueryFacts, SourceFacts, TableFacts, count as number};
 use crate::plan::{partitions, proof, queries};
@@ -35,6 +35,8 @@ pub(super) struct Capture<'a> {
     pub run: &'a str,
     /// The primary destination.
     pub store: Arc<dyn Store>,
+    /// Where BigQuery writes the files first, when not there.
+    pub staging: Option<Arc<dyn Store>>,
     /// The tables' resources at the cut.
     pub fresh: &'a BTreeMap<TableId, Value>,
     /// The snapshots' resources, by table.
@@ -160,11 +162,7 @@ impl Capture<'_> {
         partition: Option<&str>,
         reader: &mut TableReader,
     ) -> Result<Vec<ObjectRecord>, JobError> {
-        let Place::Gcs { bucket, prefix } = &self.plan.destinations[0] else {
-            let object = self.plan.destinations[0].to_string();
-            return Err(Failure::Invalid { object, message: "BigQuery extracts into Cloud Storage only".into() }.into());
-        };
-        let root = if prefix.is_empty() { format!("gs://{bucket}") } else { format!("gs://{bucket}/{prefix}") };
+        let root = self.plan.extracted_to();
         // A folder of its own for each attempt: what a failed one left cannot be taken for this one's.
         let part = partition.map(|partition| format!("partition={partition}/")).unwrap_or_default();
         let folder = |attempt: u32| format!("{}/{}/{attempt}/{part}", self.plan.folder, plan.folder);
@@ -175,15 +173,20 @@ impl Capture<'_> {
         let (used, files) = bigquery::extract(&self.context.google, &ids, index, from, plan.format, &uri).await?;
 
         let below_root = used.strip_prefix(&format!("{root}/")).unwrap_or(&used);
-        let listed = self.store.list(below_root.trim_end_matches(&format!("*.{extension}"))).await?;
+        let found = self.staging.as_ref().unwrap_or(&self.store).as_ref();
+        let listed = found.list(below_root.trim_end_matches(&format!("*.{extension}"))).await?;
         if listed.len() as u64 != files {
             let message = format!("{} files lie at {used}, BigQuery says it wrote {files}", listed.len());
             return Err(Failure::Corrupt { object: plan.table.to_string(), message }.into());
         }
         let mut objects = Vec::new();
         for info in listed {
-            let (digests, rows) = reader.read(self.store.as_ref(), &info.key).await?;
-            objects.push(ObjectRecord { key: info.key, digests, row_count: Some(rows) });
+            let (digests, rows) = reader.read(found, &info.key).await?;
+            let mut object = ObjectRecord { key: info.key, digests, row_count: Some(rows) };
+            if self.staging.is_some() {
+                object = staging::move_on(found, self.store.as_ref(), &object).await?;
+            }
+            objects.push(object);
         }
         Ok(objects)
     }

@@ -8,6 +8,7 @@ use crate::catalog::Entry;
 use crate::manifest::Manifest;
 use crate::model::{Digests, Failure, Place};
 use crate::plan::backup::folder;
+use crate::plan::staging::reaches;
 use crate::store::Store;
 
 /// The places that hold every object of a backup with its size and checksum, the primary first.
@@ -32,16 +33,19 @@ pub(super) async fn whole(context: &Context, manifest: &Manifest) -> Result<Vec<
 pub(super) async fn choose(context: &Context, entry: &Entry) -> Result<(Entry, Option<String>), Failure> {
     let here = entry.store.describe();
     let lacking = lacking(entry.store.as_ref(), &entry.manifest).await?;
-    if lacking == 0 {
+    let staging = context.config.staging.is_some();
+    if lacking == 0 && (staging || here.parse().is_ok_and(|place| reaches(&place))) {
         return Ok((entry.clone(), None));
     }
-    for (place, store) in whole(context, &entry.manifest).await? {
-        // BigQuery loads from buckets only.
-        if matches!(place, Place::Gcs { .. }) {
-            let note =
-                format!("{here} lacks {lacking} objects of the backup, or they have changed: restored from {place}");
-            return Ok((Entry { store, ..entry.clone() }, Some(note)));
-        }
+    let copies = whole(context, &entry.manifest).await?;
+    // One that BigQuery reads by itself before one that must go by way of staging.
+    let nearest = copies.iter().find(|(place, _)| reaches(place)).or(copies.first().filter(|_| staging));
+    if let Some((place, store)) = nearest.filter(|(_, store)| store.describe() != here) {
+        let note = match lacking {
+            0 => format!("BigQuery cannot read {here}: restored from {place}"),
+            _ => format!("{here} lacks {lacking} objects of the backup, or they have changed: restored from {place}"),
+        };
+        return Ok((Entry { store: store.clone(), ..entry.clone() }, Some(note)));
     }
     Ok((entry.clone(), None)) // the restore itself says what is wrong with it
 }

@@ -10,7 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Context, JobError, run};
 use crate::catalog::{self, Ledger, OWN_FOLDER};
 use crate::model::{BackupName, DatasetId, Failure, Place, TableId, TierName};
-use crate::plan::garbage::{self, Facts, Folder, GarbagePlan, Object, Piece};
+use crate::plan::garbage::{self, Facts, Folder, GarbagePlan, Object, Piece, Staged};
+use crate::plan::staging::RESTORES;
 use crate::saga;
 use crate::source::bigquery;
 use crate::store::{ObjectInfo, Store};
@@ -53,6 +54,14 @@ async fn look(context: &Context, clocks: Clocks) -> Result<Facts, JobError> {
             folders.extend(found);
         }
     }
+    let mut staged = staged(context).await?;
+    if clocks == Clocks::Theirs
+        && let Some(place) = staged.first().map(|staged| staged.place.clone())
+    {
+        let there = time_in((context.open)(&place)?.as_ref()).await?;
+        let objects = staged.iter_mut().flat_map(|staged| &mut staged.objects);
+        objects.for_each(|object| object.updated = translated(object.updated, there, now));
+    }
     let named: BTreeSet<&TableId> =
         manifests().flat_map(|m| m.bigquery().flat_map(|s| s.tables.iter().map(|t| &t.snapshot))).collect();
     let (mut snapshots, mut scratch) = (Vec::new(), Vec::new());
@@ -82,8 +91,8 @@ async fn look(context: &Context, clocks: Clocks) -> Result<Facts, JobError> {
         marks.values_mut().for_each(|set| *set = translated(*set, there, now));
         pages.iter_mut().for_each(|page| page.updated = translated(page.updated, there, now));
     }
-    let questions =
-        !snapshots.is_empty() || !scratch.is_empty() || folders.iter().any(|folder| has_unreached(folder, &reached));
+    let questions = !(snapshots.is_empty() && scratch.is_empty() && staged.is_empty())
+        || folders.iter().any(|folder| has_unreached(folder, &reached));
     // Every journal is read only where there is a question; otherwise only those that may have lasted long enough.
     let keep = context.config.recover.keep_journals;
     let keep = SignedDuration::try_from(keep.as_duration()).unwrap_or(SignedDuration::MAX);
@@ -93,6 +102,7 @@ async fn look(context: &Context, clocks: Clocks) -> Result<Facts, JobError> {
         grace: context.config.recover.grace,
         keep_journals: context.config.recover.keep_journals,
         folders,
+        staged,
         reached,
         unreadable: {
             let broken = listing.broken.iter().map(|broken| broken.place.clone());
@@ -165,6 +175,34 @@ async fn folders_of(
         Folder { place: place.clone(), is_listed: listed.contains(name.as_str()), name, folder, objects }
     };
     Ok(folders.into_iter().map(folder).collect())
+}
+
+/// What lies in staging under the names that backups and restores give.
+async fn staged(context: &Context) -> Result<Vec<Staged>, Failure> {
+    let Some(place) = &context.config.staging else { return Ok(vec![]) };
+    let listed = match (context.open)(place)?.list("").await {
+        Ok(listed) => listed,
+        Err(Failure::NotFound { .. }) => return Ok(vec![]),
+        Err(error) => return Err(error),
+    };
+    let mut found: BTreeMap<(String, String), Vec<Object>> = BTreeMap::new();
+    for info in &listed {
+        let parts: Vec<&str> = info.key.splitn(4, '/').collect();
+        let (folder, subject) = match parts.as_slice() {
+            [RESTORES, run, _, _] => (format!("{RESTORES}/{run}"), *run),
+            [tier, day, name, _]
+                if day.len() == 8
+                    && day.bytes().all(|byte| byte.is_ascii_digit())
+                    && context.config.tiers.keys().any(|known| known.as_str() == *tier) =>
+            {
+                (format!("{tier}/{day}/{name}"), *name)
+            }
+            _ => continue, // somebody else's
+        };
+        found.entry((folder, subject.to_string())).or_default().push(object(info));
+    }
+    let staged = |((folder, subject), objects)| Staged { place: place.clone(), folder, subject, objects };
+    Ok(found.into_iter().map(staged).collect())
 }
 
 fn object(info: &ObjectInfo) -> Object {

@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod buckets;
 mod capture;
+mod contents;
 mod context;
 mod copies;
 pub mod diff;
@@ -22,6 +23,7 @@ pub mod restore;
 pub mod retention;
 mod run;
 pub mod sign;
+mod staging;
 pub mod status;
 pub mod validate;
 pub mod verify;

@@ -74,9 +74,11 @@ fn describe(open: &OpenRun) -> Recovered {
     let (verb, subject) = open.log.purpose().unwrap_or_default();
     let undo = open.log.pending_undos().into_iter().map(|(step, undo)| match serde_json::from_value(undo) {
         Ok(Undo::ResumeIngestion { jobs, .. }) => format!("resume {}", jobs.join(", ")),
-        Ok(Undo::RemoveBackup { snapshots, place, folder, .. }) => {
-            format!("remove {} unfinished snapshots and {place}/{folder}", snapshots.len())
+        Ok(Undo::RemoveBackup { snapshots, place, folder, staging }) => {
+            let staged = staging.map(|staging| format!(" and {staging}/{folder}")).unwrap_or_default();
+            format!("remove {} unfinished snapshots and {place}/{folder}{staged}", snapshots.len())
         }
+        Ok(Undo::EmptyStaging { place, folder }) => format!("remove {place}/{folder}"),
         Ok(Undo::DropTables { tables, datasets, .. }) => {
             format!("drop {} tables and {} datasets that the run made", tables.len(), datasets.len())
         }

@@ -7,22 +7,23 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::backup::count;
+use super::backup::{count, destination};
 use super::run::{self, Undo};
+use super::staging::Staging;
 use super::validate::{self, Validation};
 use super::verify::{checked, definition, format};
 use super::{Context, JobError, copies, inspect, parallel};
 use crate::catalog::Entry;
 use crate::google::bigquery::QueryOptions;
 use crate::ingestion;
-use crate::manifest::{BigQueryRecord, StepTiming, TableRecord};
+use crate::manifest::{BigQueryRecord, ObjectRecord, StepTiming, TableRecord};
 use crate::model::schema::Schema;
 use crate::model::{BackupName, DatasetId, Failure, InvalidName, Place, TableId, Totals};
 use crate::plan::facts::{IngestionFacts, count as number};
 use crate::plan::restore::{
     DatasetRestore, Existing, RestorePlan, RestoreRequest, TableRestore, TargetFacts, ViewRestore, plan, targets,
 };
-use crate::plan::{partitions, proof};
+use crate::plan::{partitions, proof, staging};
 use crate::saga::{Done, Saga};
 use crate::source::bigquery::{self, JobIds};
 use crate::source::sheets::{self, Grid};
@@ -113,7 +114,18 @@ async fn facts(context: &Context, entry: &Entry, request: &RestoreRequest) -> Re
     for (job, state) in ingestion::observe(google, &context.config.ingestion.scheduler_jobs).await? {
         facts.ingestion.push(IngestionFacts { job, state: state.as_ref().map(ingestion::state_name) });
     }
+    let read_from = read_from(entry)?;
+    if let Some(place) = context.config.staging.as_ref().filter(|_| !staging::reaches(&read_from)) {
+        facts.staging = Some(destination(context, place).await?);
+    }
+    facts.read_from = Some(read_from);
     Ok(facts)
+}
+
+/// The place of the copy that is restored.
+fn read_from(entry: &Entry) -> Result<Place, Failure> {
+    let place = entry.store.describe();
+    place.parse().map_err(|error: InvalidName| Failure::Invalid { object: place.clone(), message: error.to_string() })
 }
 
 fn optional<T>(found: Result<T, Failure>) -> Result<Option<T>, Failure> {
@@ -223,7 +235,14 @@ impl Work<'_> {
         }
         saga.step(&self.named("prepare"), self.prepare()).await?;
         saga.step(&self.named("tables"), self.tables(&loaded)).await?;
-        saga.step(&self.named("load"), self.load(&loaded)).await?;
+        let staging = self.staging()?;
+        if let Some(staging) = &staging {
+            saga.step(&self.named("arm_staging"), staging.arm()).await?;
+        }
+        saga.step(&self.named("load"), self.load(&loaded, staging.as_ref())).await?;
+        if let Some(staging) = &staging {
+            saga.step(&self.named("unstage"), staging.finish(&self.named("arm_staging"))).await?;
+        }
         let views = saga.step(&self.named("views"), self.views(&loaded)).await?;
         saga.step(&self.named("policies"), self.policies(&loaded, &views)).await?;
         if !self.plan.sheets.is_empty() {
@@ -457,7 +476,12 @@ impl Work<'_> {
         Ok(Done::new(()).note(count(made, "table")))
     }
 
-    async fn load(&self, loaded: &Loaded) -> Result<Done<()>, JobError> {
+    fn staging(&self) -> Result<Option<Staging<'_>>, Failure> {
+        let of_restore = |place| Staging::of_restore(self.context, place, self.id);
+        self.plan.by_way_of.as_ref().map(of_restore).transpose()
+    }
+
+    async fn load(&self, loaded: &Loaded, staging: Option<&Staging<'_>>) -> Result<Done<()>, JobError> {
         let mut rows = 0;
         for (plan, record) in self.datasets() {
             let ids = self.ids(plan);
@@ -467,7 +491,7 @@ impl Work<'_> {
             order.sort_by_key(|(_, table)| std::cmp::Reverse(table.size_bytes));
             let at_once = self.context.config.parallel;
             let loaded_rows = parallel::each(order, at_once, async |(index, table)| {
-                let rows = self.load_table(&ids, index, table, record, loaded).await?;
+                let rows = self.load_table((&ids, index), table, record, loaded, staging).await?;
                 let n = done.fetch_add(1, Ordering::Relaxed) + 1;
                 self.context.observer.progress("load", n, plan.tables.len(), table.target.table());
                 Ok::<_, JobError>(rows)
@@ -480,43 +504,55 @@ impl Work<'_> {
 
     async fn load_table(
         &self,
-        ids: &JobIds,
-        index: usize,
+        (ids, index): (&JobIds, usize),
         table: &TableRestore,
         record: &BigQueryRecord,
         loaded: &Loaded,
+        staging: Option<&Staging<'_>>,
     ) -> Result<u64, JobError> {
         let saved = find_table(record, &table.source).ok_or_else(|| missing(&table.source))?;
         let unknown =
             || Failure::Corrupt { object: table.source.to_string(), message: "its file format is not known".into() };
         let format = format(saved).ok_or_else(unknown)?;
         let schema = loaded.table(&table.source)?.schema();
-        if let Some(staging) = &table.staging {
-            let keys = by_partition(saved).into_values().flatten();
-            let uris: Vec<String> = keys.map(|key| self.uri(key)).collect::<Result<_, Failure>>()?;
+        if let Some(by) = &table.staging {
+            let objects: Vec<&ObjectRecord> = by_partition(saved).into_values().flatten().collect();
+            let uris = self.readable(&objects, staging).await?;
             let (google, now) = (&self.context.google, self.context.now());
             let from = (format, &loaded.table(&table.source)?.resource);
-            let rows = bigquery::load_in_parts(google, ids, index, (&table.target, staging), from, &uris, now).await?;
+            let rows = bigquery::load_in_parts(google, ids, index, (&table.target, by), from, &uris, now).await?;
+            self.loaded(&objects, staging).await;
             return counted(table, saved, rows);
         }
         let mut rows = 0;
-        for (i, (partition, keys)) in by_partition(saved).into_iter().enumerate() {
-            let uris: Vec<String> = keys.iter().map(|key| self.uri(key)).collect::<Result<_, Failure>>()?;
+        for (i, (partition, objects)) in by_partition(saved).into_iter().enumerate() {
+            let uris = self.readable(&objects, staging).await?;
             let index = if partition.is_some() { 1_000_000 + index * 20_000 + i } else { index };
             let to = (&table.target, partition.as_deref());
             rows += bigquery::load(&self.context.google, ids, index, to, (format, &schema), &uris).await?;
+            self.loaded(&objects, staging).await;
         }
         counted(table, saved, rows)
     }
 
-    /// Where BigQuery finds an object.
-    fn uri(&self, key: &str) -> Result<String, Failure> {
-        match self.entry.store.describe().parse::<Place>() {
-            Ok(place @ Place::Gcs { .. }) => Ok(format!("{place}/{key}")),
-            _ => Err(Failure::Invalid {
-                object: self.entry.store.describe(),
-                message: "BigQuery loads from Cloud Storage only; hint: copy the backup into a bucket".into(),
-            }),
+    /// Where BigQuery finds files: where they lie, or brought to staging.
+    async fn readable(&self, objects: &[&ObjectRecord], staging: Option<&Staging<'_>>) -> Result<Vec<String>, Failure> {
+        let Some(staging) = staging else {
+            let place = read_from(self.entry)?;
+            return Ok(objects.iter().map(|object| format!("{place}/{}", object.key)).collect());
+        };
+        let mut uris = Vec::new();
+        for object in objects {
+            uris.push(staging.bring(self.entry.store.as_ref(), object).await?);
+        }
+        Ok(uris)
+    }
+
+    async fn loaded(&self, objects: &[&ObjectRecord], staging: Option<&Staging<'_>>) {
+        for object in objects {
+            if let Some(staging) = staging {
+                staging.take_away(object).await;
+            }
         }
     }
 
@@ -810,12 +846,12 @@ fn find_table<'a>(record: &'a BigQueryRecord, id: &TableId) -> Option<&'a TableR
     record.tables.iter().find(|table| table.table == *id)
 }
 
-/// A table's keys by the partition they were extracted from; empty files are left out, they hold nothing to load.
-fn by_partition(record: &TableRecord) -> BTreeMap<Option<String>, Vec<&str>> {
-    let mut parts: BTreeMap<Option<String>, Vec<&str>> = BTreeMap::new();
+/// A table's files by the partition they were extracted from; empty files are left out, they hold nothing to load.
+fn by_partition(record: &TableRecord) -> BTreeMap<Option<String>, Vec<&ObjectRecord>> {
+    let mut parts: BTreeMap<Option<String>, Vec<&ObjectRecord>> = BTreeMap::new();
     for object in record.objects.iter().filter(|object| object.row_count != Some(0)) {
         let partition = object.key.split('/').find_map(|part| part.strip_prefix("partition="));
-        parts.entry(partition.map(String::from)).or_default().push(&object.key);
+        parts.entry(partition.map(String::from)).or_default().push(object);
     }
     parts
 }

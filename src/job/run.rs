@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Context, JobError, recover};
+use super::{Context, JobError, recover, staging};
 use crate::catalog::{HOLD_ON, Lease, LeaseError, Standing, StoreJournal, TIME_TO_LIVE, Tombstone};
 use crate::google::bigquery::insertable_table;
 use crate::google::scheduler::JobState;
@@ -23,7 +23,16 @@ pub(super) enum Undo {
     /// Jobs that this run paused, or was about to.
     ResumeIngestion { jobs: Vec<String>, not_later_than: jiff::Timestamp },
     /// Snapshots taken for a backup that never came to exist, and its files.
-    RemoveBackup { snapshots: Vec<TableId>, place: Place, folder: String },
+    RemoveBackup {
+        snapshots: Vec<TableId>,
+        place: Place,
+        folder: String,
+        /// Where files were on their way.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        staging: Option<Place>,
+    },
+    /// Files of the vault that were brought to where BigQuery reads them.
+    EmptyStaging { place: Place, folder: String },
     /// Tables and views that this run made, and datasets, unless something else is in them by now.
     DropTables {
         tables: Vec<TableId>,
@@ -88,15 +97,19 @@ pub(super) async fn carry_out(context: &Context, ended: &Ended, undo: Value) -> 
     let parallel = context.config.parallel;
     match undo {
         Undo::ResumeIngestion { jobs, .. } => ingestion::resume(&context.google, &jobs).await,
-        Undo::RemoveBackup { snapshots, place, folder } => {
+        Undo::RemoveBackup { snapshots, place, folder, staging } => {
             if let Some(snapshot) = snapshots.first() {
                 bigquery::settle(&context.google, snapshot.project(), run).await?;
+            }
+            if let Some(staging) = &staging {
+                staging::empty(context, staging, &folder).await?;
             }
             if !remove_folder(context, ended, &place, &folder).await? {
                 return Ok(()); // it was committed after all
             }
             bigquery::drop_tables(&context.google, &snapshots, parallel).await
         }
+        Undo::EmptyStaging { place, folder } => staging::empty(context, &place, &folder).await.map(drop),
         Undo::DropTables { tables, datasets, there } => drop_made(context, run, tables, &datasets, &there).await,
         Undo::DropSafeguard { tables } => {
             let mut idle = Vec::new();

@@ -7,7 +7,8 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::cost::{self, Cost};
-use super::facts::{BackupFacts, BigQueryFacts, DestinationFacts, SheetsFacts, SourceFacts, TableFacts};
+use super::facts::{BackupFacts, BigQueryFacts, SheetsFacts, SourceFacts, TableFacts};
+use super::staging::{self, needs_staging};
 use super::{Refusal, format, order};
 use crate::config::{BigQuerySource, Config, FingerprintSetting, SheetsSource, SourceKind, TableFormat, Tier};
 use crate::model::schema::Schema;
@@ -31,6 +32,9 @@ pub struct BackupPlan {
     pub purpose: Option<String>,
     /// The first is written to, the others are copied to.
     pub destinations: Vec<Place>,
+    /// Where BigQuery writes the files first, when it cannot write into the first destination.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub staging: Option<Place>,
     /// The backup's folder below the destination's root.
     pub folder: String,
     /// Jobs that run and will be paused.
@@ -92,6 +96,11 @@ pub struct SheetsPlan {
 }
 
 impl BackupPlan {
+    /// Where BigQuery writes files: below the backup's folder there.
+    pub fn extracted_to(&self) -> &Place {
+        self.staging.as_ref().unwrap_or(&self.destinations[0])
+    }
+
     pub fn tables(&self) -> impl Iterator<Item = &TablePlan> {
         self.bigquery().flat_map(|source| &source.tables)
     }
@@ -156,7 +165,7 @@ pub fn plan(
                     Occasion::Manual { .. } => source.manual_snapshots_kept,
                 };
                 let plan = bigquery(source, found, (tier_name, tier, kept), now, &mut refusals, &mut notes);
-                destinations(&plan, &facts.destinations, &mut refusals);
+                written_to(&plan, tier, facts, &mut refusals);
                 sources.push(SourcePlan::BigQuery(plan));
             }
             (SourceKind::Sheets(source), SourceFacts::Sheets(found)) => {
@@ -201,6 +210,7 @@ pub fn plan(
             Occasion::Manual { purpose } => Some(purpose.clone()),
         },
         destinations: tier.places().cloned().collect(),
+        staging: facts.staging.as_ref().map(|staging| staging.place.clone()),
         pause,
         left_alone,
         drain_timeout: config.ingestion.drain_timeout,
@@ -380,46 +390,21 @@ pub(crate) fn object_folder(name: &str) -> String {
     out
 }
 
-fn destinations(plan: &BigQueryPlan, destinations: &[DestinationFacts], refusals: &mut Vec<Refusal>) {
-    let Some(primary) = destinations.first() else { return };
-    match (&primary.place, &primary.location) {
-        (Place::Gcs { .. }, Some(location)) => {
-            if !exportable(&plan.location, location) {
-                refusals.push(Refusal::new(
-                    &primary.place,
-                    format!(
-                        "is in {location}, but {} is in {}: BigQuery extracts into its own location only",
-                        plan.dataset, plan.location
-                    ),
-                    "use a bucket in the dataset's location",
-                ));
-            }
-            if primary.retention_locked {
-                refusals.push(Refusal::new(
-                    &primary.place,
-                    "has a locked retention policy, under which BigQuery's extract may fail (it rewrites files)",
-                    "name a bucket without a lock first, and the locked one as a copy",
-                ));
-            }
-        }
-        (Place::Local { .. } | Place::S3 { .. } | Place::Azure { .. }, _) => refusals.push(Refusal::new(
-            &primary.place,
-            format!("BigQuery extracts {} into Cloud Storage only", plan.dataset),
-            "name a gs:// bucket as the tier's first destination",
-        )),
-        (Place::Gcs { .. }, None) => {} // told with the other missing places
+/// What stands against the place that BigQuery writes into.
+fn written_to(plan: &BigQueryPlan, tier: &Tier, facts: &BackupFacts, refusals: &mut Vec<Refusal>) {
+    let Some(primary) = facts.destinations.first() else { return };
+    let dataset = (&plan.dataset, plan.location.as_str());
+    if needs_staging(tier) {
+        return staging::check(&primary.place, dataset, facts.staging.as_ref(), refusals);
     }
-}
-
-/// Whether BigQuery extracts from a dataset's location into a bucket's.
-///
-/// https://cloud.google.com/bigquery/docs/exporting-data#data-locations: the same location, or, for the multi-regions,
-/// a region within it.
-fn exportable(dataset: &str, bucket: &str) -> bool {
-    let (dataset, bucket) = (dataset.to_uppercase(), bucket.to_uppercase());
-    dataset == bucket
-        || (dataset == "US" && (bucket.starts_with("US-") || bucket == "NAM4"))
-        || (dataset == "EU" && (bucket.starts_with("EUROPE-") || bucket == "EUR4"))
+    staging::check_location(dataset, primary, refusals);
+    if primary.retention_locked {
+        refusals.push(Refusal::new(
+            &primary.place,
+            "has a locked retention policy, under which BigQuery's extract may fail (it rewrites files)",
+            "name a bucket without a lock first, and the locked one as a copy",
+        ));
+    }
 }
 
 fn sheets(source: &SheetsSource, facts: &SheetsFacts, refusals: &mut Vec<Refusal>) -> SheetsPlan {

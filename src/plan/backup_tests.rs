@@ -1,5 +1,6 @@
 use serde_json::{Value, json};
 
+use super::super::facts::DestinationFacts;
 use super::*;
 
 fn config(change: impl Fn(String) -> String) -> Config {
@@ -58,6 +59,7 @@ fn facts(tables: Vec<TableFacts>) -> BackupFacts {
             }),
         ],
         destinations: vec![destination("demo-backup-daily")],
+        staging: None,
         ingestion: vec![super::super::facts::IngestionFacts {
             job: "projects/demo-project/locations/us-central1/jobs/daily-usage-analytics".into(),
             state: Some("ENABLED".into()),
@@ -112,15 +114,46 @@ fn a_manual_backup_keeps_its_snapshots_longer() {
 }
 
 #[test]
-fn a_monthly_backup_is_parquet_and_a_local_place_is_refused() {
-    let tables = vec![plain("fct_usage_daily", "STRING")];
-    let monthly =
-        plan(&config(|text| text), (&tier("monthly"), &Occasion::Schedule), &facts(tables.clone()), now()).unwrap();
+fn a_monthly_backup_is_parquet() {
+    let facts = facts(vec![plain("fct_usage_daily", "STRING")]);
+    let monthly = plan(&config(|text| text), (&tier("monthly"), &Occasion::Schedule), &facts, now()).unwrap();
     assert_eq!(monthly.tables().next().unwrap().format, TableFormat::Parquet);
-    let mut local = facts(tables);
-    local.destinations[0].place = "/backups".parse().unwrap();
-    let refusals = plan(&config(|text| text), (&tier("daily"), &Occasion::Schedule), &local, now()).unwrap_err();
-    assert!(refusals[0].message.contains("Cloud Storage only"), "{refusals:?}");
+}
+
+#[test]
+fn what_bigquery_cannot_write_into_needs_staging_beside_the_dataset() {
+    let config = config(|text| text.replace("gs://${BACKUP_BUCKET_PREFIX}-daily", "/backups"));
+    let mut facts = facts(vec![plain("fct_usage_daily", "STRING")]);
+    facts.destinations[0].place = "/backups".parse().unwrap();
+    facts.destinations[0].location = Some("local".into());
+    let planned = |facts: &BackupFacts| plan(&config, (&tier("daily"), &Occasion::Schedule), facts, now());
+    let refused = |facts: &BackupFacts| {
+        planned(facts).unwrap_err().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    assert!(
+        refused(&facts).contains("/backups: BigQuery works with files in Cloud Storage only"),
+        "{}",
+        refused(&facts)
+    );
+    assert!(refused(&facts).contains("hint: name a bucket in the dataset's location"), "{}", refused(&facts));
+
+    let staging = |location: Option<&str>, retention_locked| {
+        Some(DestinationFacts {
+            place: "gs://staging/a".parse().unwrap(),
+            location: location.map(String::from),
+            retention_locked,
+        })
+    };
+    for (found, expected) in [
+        (staging(Some("EU"), false), "gs://staging/a: is in EU, but demo-project.ai_usage_analytics is in US"),
+        (staging(None, false), "gs://staging/a: does not exist"),
+        (staging(Some("US"), true), "gs://staging/a: has a locked retention policy"),
+    ] {
+        facts.staging = found;
+        assert!(refused(&facts).starts_with(expected), "{}", refused(&facts));
+    }
+    facts.staging = staging(Some("us-central1"), false);
+    assert_eq!(planned(&facts).unwrap().extracted_to().to_string(), "gs://staging/a");
 }
 
 #[test]
@@ -137,20 +170,6 @@ fn fingerprints_are_bounded_by_size_when_asked() {
 fn a_name_becomes_a_safe_folder() {
     assert_eq!(object_folder("fct_usage-daily"), "fct_usage-daily");
     assert_eq!(object_folder("../é"), "=2E=2E=2F=C3=A9");
-}
-
-#[test]
-fn a_bucket_must_be_where_bigquery_extracts_to() {
-    for (dataset, bucket, expected) in [
-        ("US", "us", true),
-        ("US", "US-CENTRAL1", true),
-        ("US", "EU", false),
-        ("EU", "EUROPE-WEST4", true),
-        ("us-central1", "US", false),
-        ("europe-west1", "EUROPE-WEST1", true),
-    ] {
-        assert_eq!(exportable(dataset, bucket), expected, "{dataset} {bucket}");
-    }
 }
 
 #[test]

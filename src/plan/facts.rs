@@ -10,6 +10,8 @@ pub struct BackupFacts {
     pub sources: Vec<SourceFacts>,
     /// The tier's destinations, in the configuration's order.
     pub destinations: Vec<DestinationFacts>,
+    /// The staging bucket, where the tier needs one and one is named.
+    pub staging: Option<DestinationFacts>,
     pub ingestion: Vec<IngestionFacts>,
 }
 

@@ -31,6 +31,16 @@ pub struct Folder {
     pub objects: Vec<Object>,
 }
 
+/// What is in staging for one run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Staged {
+    pub place: Place,
+    pub folder: String,
+    /// The backup's name, or the id of the restore's run, which a part of it may follow.
+    pub subject: String,
+    pub objects: Vec<Object>,
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -56,6 +66,7 @@ pub struct Facts {
     pub grace: Period,
     pub keep_journals: Period,
     pub folders: Vec<Folder>,
+    pub staged: Vec<Staged>,
     /// Keys that any manifest names.
     pub reached: BTreeSet<String>,
     /// Manifests that cannot be read: what they reach is not known.
@@ -146,6 +157,9 @@ pub fn plan(facts: &Facts) -> GarbagePlan {
             }
         }
     }
+    for staged in &facts.staged {
+        staged_plan(facts, staged, &mut plan);
+    }
     for (dataset, made) in &facts.scratch {
         scratch_plan(facts, dataset, *made, &mut plan);
     }
@@ -202,6 +216,24 @@ fn folder_plan(facts: &Facts, folder: &Folder, plan: &mut GarbagePlan) {
             };
             let (place, folder) = (folder.place.clone(), folder.folder.clone());
             plan.remove.push(Piece::Objects { place, folder, objects: unreached, why });
+        }
+    }
+}
+
+/// Nothing lasts in staging: what no open run needs has arrived elsewhere, or never will.
+fn staged_plan(facts: &Facts, staged: &Staged, plan: &mut GarbagePlan) {
+    let here = || format!("{}/{}", staged.place, staged.folder);
+    let needs = |run: &&Run| run.subject == staged.subject || staged.subject.starts_with(&run.id);
+    if let Some(run) = facts.runs.iter().filter(|run| run.outcome.is_none()).find(needs) {
+        plan.spared.push(format!("{}: of run {}, which is open", here(), run.id));
+        return;
+    }
+    let newest = staged.objects.iter().map(|object| object.updated).max().unwrap_or(facts.now);
+    match young(facts, newest) {
+        Some(left) => plan.spared.push(format!("{}: {left}", here())),
+        None => {
+            let (place, folder, objects) = (staged.place.clone(), staged.folder.clone(), staged.objects.clone());
+            plan.remove.push(Piece::Objects { place, folder, objects, why: "was left in staging".into() });
         }
     }
 }
@@ -314,6 +346,7 @@ mod tests {
                 is_listed: false,
                 objects: vec![data],
             }],
+            staged: vec![],
             reached: BTreeSet::new(),
             unreadable: vec![],
             listed: BTreeSet::new(),
@@ -371,6 +404,23 @@ mod tests {
         let plan = plan(&facts);
         let [Piece::Objects { objects, .. }] = plan.remove.as_slice() else { panic!("{plan:?}") };
         assert_eq!(objects.iter().map(|o| o.key.as_str()).collect::<Vec<_>>(), [format!("{folder}/data/b")]);
+    }
+
+    #[test]
+    fn what_was_left_in_staging_goes_unless_its_run_is_open_or_it_is_young() {
+        let staged = |subject: &str| Staged {
+            place: "gs://staging".parse().unwrap(),
+            folder: "f".into(),
+            subject: subject.into(),
+            objects: vec![object("f/a", "2026-01-01T02:00:10Z")],
+        };
+        for subject in [BACKUP, "20260101T020000Z-abcd", "20260101T020000Z-abcd_back"] {
+            let facts = Facts { folders: vec![], staged: vec![staged(subject)], ..facts() };
+            assert_eq!(removed(&facts), 1, "{subject}");
+            assert_eq!(removed(&Facts { runs: vec![run(Some(Outcome::Committed))], ..facts.clone() }), 1, "{subject}");
+            assert_eq!(removed(&Facts { runs: vec![run(None)], ..facts.clone() }), 0, "{subject}: open");
+            assert_eq!(removed(&Facts { now: at("2026-01-01T12:00:00Z"), ..facts }), 0, "{subject}: young");
+        }
     }
 
     #[test]

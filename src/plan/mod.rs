@@ -20,6 +20,7 @@ pub mod restore;
 pub mod retention;
 #[cfg(test)]
 mod retention_tests;
+pub mod staging;
 pub mod witness;
 
 use serde::Serialize;

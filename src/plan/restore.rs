@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::facts::IngestionFacts;
-use super::{Refusal, partitions};
+use super::facts::{DestinationFacts, IngestionFacts};
+use super::{Refusal, partitions, staging};
 use crate::manifest::{BigQueryRecord, Manifest, TabRecord, TableRecord, ViewRecord};
-use crate::model::{BackupName, DatasetId, Pattern, TableId};
+use crate::model::{BackupName, DatasetId, Pattern, Place, TableId};
 
 /// What a person asked for.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -45,12 +45,19 @@ pub struct TargetFacts {
     /// Spreadsheets that exist: for each tab whether it holds values.
     pub spreadsheets: BTreeMap<String, BTreeMap<String, bool>>,
     pub ingestion: Vec<IngestionFacts>,
+    /// Where the backup is read.
+    pub read_from: Option<Place>,
+    /// The staging bucket, where BigQuery cannot read the backup itself and one is named.
+    pub staging: Option<DestinationFacts>,
 }
 
 /// What a restore will do.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RestorePlan {
     pub backup: BackupName,
+    /// Where BigQuery finds the files, when it cannot read them where they lie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by_way_of: Option<Place>,
     /// Jobs that run and will be paused meanwhile: only when the backup's own dataset is written.
     pub pause: Vec<String>,
     pub datasets: Vec<DatasetRestore>,
@@ -203,6 +210,17 @@ pub fn plan(manifest: &Manifest, request: &RestoreRequest, facts: &TargetFacts) 
         }
         vec![]
     };
+    let loads = |dataset: &&DatasetRestore| dataset.tables.iter().any(|table| table.file_count > 0);
+    let by_way_of = match &facts.read_from {
+        Some(place) if !staging::reaches(place) && datasets.iter().any(|dataset| loads(&dataset)) => {
+            for dataset in datasets.iter().filter(loads) {
+                let target = (&dataset.target, dataset.location.as_str());
+                staging::check(place, target, facts.staging.as_ref(), &mut refusals);
+            }
+            facts.staging.as_ref().map(|staging| staging.place.clone())
+        }
+        _ => None,
+    };
     let in_place = datasets.iter().any(|dataset| dataset.source == dataset.target)
         || sheets.iter().any(|sheet: &SheetRestore| sheet.source == sheet.target);
     let pause = if in_place {
@@ -216,7 +234,7 @@ pub fn plan(manifest: &Manifest, request: &RestoreRequest, facts: &TargetFacts) 
         vec![]
     };
     if refusals.is_empty() {
-        Ok(RestorePlan { backup: manifest.name.clone(), pause, datasets, sheets, notes })
+        Ok(RestorePlan { backup: manifest.name.clone(), by_way_of, pause, datasets, sheets, notes })
     } else {
         Err(refusals)
     }

@@ -7,6 +7,9 @@ use crate::plan::restore::{Existing, RestorePlan};
 /// What a dry run prints.
 pub fn plan(plan: &RestorePlan) -> String {
     let mut out = format!("restore {}\n", plan.backup);
+    if let Some(staging) = &plan.by_way_of {
+        out.push_str(&format!("  its files are brought to {staging}, loaded, and removed from there\n"));
+    }
     for job in &plan.pause {
         out.push_str(&format!("  pause {job} meanwhile\n"));
     }

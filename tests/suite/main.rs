@@ -28,6 +28,7 @@ mod sandbox;
 mod signals;
 mod simulation;
 mod small;
+mod stores;
 mod tamper;
 mod type_matrix;
 mod warehouse;

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::Refusal;
 use super::restore::RestoreRequest;
+use super::{Refusal, staging};
 use crate::config::Config;
 use crate::manifest::Manifest;
 use crate::model::{BackupName, DatasetId, Pattern, Place, TableId};
@@ -135,7 +135,7 @@ pub fn plan(
     if scratch.is_empty() {
         refusals.push(Refusal::new(&manifest.name, "holds no dataset", "name another backup"));
     }
-    let read_from = read_from(scenario, manifest, facts, &mut refusals, &mut notes);
+    let read_from = read_from(config, scenario, manifest, facts, &mut refusals, &mut notes);
     let victim = if scenario.hits_one_table() {
         match victim(config, request, manifest, facts, &scratch) {
             Ok(victim) => Some(victim),
@@ -262,14 +262,16 @@ fn serving_steps(config: &Config, service: Option<&Double>, secret: Option<&Doub
 
 /// Which copy is read: for lost places one that is not in them.
 fn read_from(
+    config: &Config,
     scenario: Scenario,
     manifest: &Manifest,
     facts: &DrillFacts,
     refusals: &mut Vec<Refusal>,
     notes: &mut Vec<String>,
 ) -> Option<Place> {
-    let loadable = |place: &&Place| matches!(place, Place::Gcs { .. });
-    let another = facts.copies.iter().skip(1).find(loadable).cloned();
+    let others = || facts.copies.iter().skip(1);
+    let by_staging = others().find(|_| config.staging.is_some());
+    let another = others().find(|place| staging::reaches(place)).or(by_staging).cloned();
     match scenario {
         Scenario::BucketLoss if another.is_none() => {
             refusals.push(Refusal::new(

@@ -13,6 +13,9 @@ pub fn plan(plan: &BackupPlan) -> String {
     for copy in &plan.destinations[1..] {
         out.push_str(&format!("  copy to {copy}\n"));
     }
+    if let Some(staging) = &plan.staging {
+        out.push_str(&format!("  by way of {staging}, which is emptied afterwards\n"));
+    }
     out.push_str(&format!("\n1. pause ingestion, for {} at most\n", plan.resume_within));
     for job in &plan.pause {
         out.push_str(&format!("  pause {job}\n"));

@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 use super::gate::{Gate, Point};
 use crate::estate::{DATASET, Estate, JOB, PAUSED_JOB, PROJECT, Run};
 
-/// Where journal, lease and copies are kept.
+/// Where backups and their copies, journal and lease are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Vault {
     /// In buckets.
     Gcs,
-    /// In directories; BigQuery's extracts still go into a bucket first.
+    /// In directories, by way of a bucket for staging.
     Local,
 }
 
@@ -89,14 +89,18 @@ impl World {
         let queries = files.path().join("queries");
         std::fs::create_dir(&queries).expect("a folder for queries");
         std::fs::write(queries.join("price.sql"), QUERY).expect("a query");
-        let (home, copy) = match vault {
-            Vault::Gcs => (format!("gs://{PRIMARY}"), format!("gs://{COPY}/copies")),
-            Vault::Local => (path(files.path(), "home"), path(files.path(), "copy")),
+        let (home, copy, staging) = match vault {
+            Vault::Gcs => (format!("gs://{PRIMARY}"), format!("gs://{COPY}/copies"), String::new()),
+            Vault::Local => {
+                let staging = format!("staging = \"gs://{PRIMARY}/staging\"");
+                (path(files.path(), "home"), path(files.path(), "copy"), staging)
+            }
         };
         estate.configure(|_| {
             CONFIG
                 .replace("@HOME", &home)
                 .replace("@COPY", &copy)
+                .replace("@STAGING", &staging)
                 .replace("@QUERIES", &queries.display().to_string())
                 .replace("@JOB", JOB)
                 .replace("@PAUSED", PAUSED_JOB)
@@ -254,10 +258,9 @@ impl World {
     /// Everything in a place of the vault, by key.
     fn place(&self, which: Which) -> BTreeMap<String, Object> {
         match (self.vault, which) {
-            (_, Which::Primary) => self.bucket(PRIMARY, ""),
-            (Vault::Gcs, Which::Home) => self.bucket(PRIMARY, ""),
+            (Vault::Gcs, Which::Primary) => self.bucket(PRIMARY, ""),
             (Vault::Gcs, Which::Copy) => self.bucket(COPY, "copies/"),
-            (Vault::Local, Which::Home) => local(&self.files.path().join("home")),
+            (Vault::Local, Which::Primary) => local(&self.files.path().join("home")),
             (Vault::Local, Which::Copy) => local(&self.files.path().join("copy")),
         }
     }
@@ -289,10 +292,10 @@ impl World {
             self.estate.get(&format!("/storage/v1/b/{bucket}/o/{name}?alt=media"))
         };
         match (self.vault, which) {
-            (_, Which::Primary) | (Vault::Gcs, Which::Home) => bucket(PRIMARY, ""),
+            (Vault::Gcs, Which::Primary) => bucket(PRIMARY, ""),
             (Vault::Gcs, Which::Copy) => bucket(COPY, "copies/"),
             (Vault::Local, which) => {
-                let root = self.files.path().join(if which == Which::Home { "home" } else { "copy" });
+                let root = self.files.path().join(if which == Which::Primary { "home" } else { "copy" });
                 serde_json::from_slice(&std::fs::read(root.join(key)).expect("an object")).expect("a document")
             }
         }
@@ -395,17 +398,19 @@ impl World {
                 snapshots.insert(id.rsplit('.').next().unwrap_or_default().to_string());
             }
         }
-        let home = self.place(Which::Home);
+        let home = self.place(Which::Primary);
         let closed = |run: &str| {
             let records = home.keys().filter(|key| key.starts_with(&format!("_strongroom/journal/{run}/")));
-            records.max().map(|last| self.read(Which::Home, last)["outcome"].as_str().unwrap_or("open").to_string())
+            records.max().map(|last| self.read(Which::Primary, last)["outcome"].as_str().unwrap_or("open").to_string())
         };
         let mut garbage = Vec::new();
-        let places = [("primary", Which::Primary), ("copy", Which::Copy), ("home", Which::Home)];
-        for (place, which) in places.into_iter().filter(|(_, w)| *w != Which::Home || self.vault == Vault::Local) {
+        if self.vault == Vault::Local {
+            garbage.extend(self.bucket(PRIMARY, "").into_keys().map(|key| format!("staging: {key}")));
+        }
+        for (place, which) in [("primary", Which::Primary), ("copy", Which::Copy)] {
             for key in self.place(which).keys().filter(|key| !needed.contains(*key)) {
                 let mut parts = key.split('/');
-                let own = parts.next() == Some("_strongroom") && (which == Which::Home || self.vault == Vault::Gcs);
+                let own = parts.next() == Some("_strongroom") && which == Which::Primary;
                 let (kind, of) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
                 let good = own
                     && match kind {
@@ -477,9 +482,9 @@ impl World {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Which {
+    /// Journal and lease are there too.
     Primary,
     Copy,
-    Home,
 }
 
 /// Key, size and checksum of every object that a manifest names.
@@ -542,6 +547,7 @@ const CONFIG: &str = r#"
 name = "kill"
 home = "@HOME"
 parallel = 4
+@STAGING
 
 [google]
 project = "${GOOGLE_CLOUD_PROJECT}"
@@ -567,7 +573,7 @@ resume_within = "2m"
 [tiers.daily]
 keep = "0s"
 keep_last = 2
-destinations = ["gs://demo-project-backup-daily", "@COPY"]
+destinations = ["@HOME", "@COPY"]
 
 [retention]
 grace = "0s"
