@@ -55,6 +55,12 @@ variable "allow_restore" {
   default     = false
 }
 
+variable "separate_roles" {
+  description = "Also make one service account for each of writing, reading, removing and rehearsing, see roles.tf."
+  type        = bool
+  default     = false
+}
+
 locals {
   prefix = var.bucket_prefix == "" ? "${var.project_id}-backup" : var.bucket_prefix
 

@@ -1,6 +1,6 @@
 //! What buckets are to be like: checked and made so by `strongroom buckets`.
 
-use toml::{Table, Value};
+use toml::Table;
 
 use super::reader::{Problems, Reader};
 use crate::model::Period;
@@ -23,14 +23,7 @@ pub(super) fn read_buckets(path: &str, table: Table, problems: &mut Problems) ->
     let buckets = Buckets {
         location: reader.text("location").map(|location| location.to_uppercase()),
         soft_delete: reader.parsed("soft_delete"),
-        versioning: match reader.take("versioning") {
-            None => None,
-            Some(Value::Boolean(on)) => Some(on),
-            Some(_) => {
-                reader.problem("versioning", "must be true or false");
-                None
-            }
-        },
+        versioning: reader.flag("versioning"),
         keep_noncurrent: reader.parsed("keep_noncurrent"),
     };
     // https://cloud.google.com/storage/docs/soft-delete#retention-duration

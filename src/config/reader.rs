@@ -156,6 +156,16 @@ impl<'a> Reader<'a> {
         }
     }
 
+    pub fn flag(&mut self, key: &'static str) -> Option<bool> {
+        match self.take(key)? {
+            Value::Boolean(on) => Some(on),
+            other => {
+                self.problem(key, format!("must be true or false, not {}", kind(&other)));
+                None
+            }
+        }
+    }
+
     pub fn tables(&mut self, key: &'static str) -> Vec<(String, Table)> {
         let path = self.path_of(key);
         match self.take(key) {

@@ -23,6 +23,8 @@ pub struct Tier {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destination {
     pub place: Place,
+    /// Whoever takes backups may only create objects here, and sees nothing of what is there.
+    pub create_only: bool,
     /// `None`: the bucket's own.
     pub storage_class: Option<StorageClass>,
     /// The bucket's customer-managed key, `projects/P/locations/L/keyRings/R/cryptoKeys/K`; `None`: as it is.
@@ -33,7 +35,7 @@ pub struct Destination {
 
 impl From<Place> for Destination {
     fn from(place: Place) -> Self {
-        Self { place, storage_class: None, kms_key: None, retention_lock: None }
+        Self { place, create_only: false, storage_class: None, kms_key: None, retention_lock: None }
     }
 }
 
@@ -192,6 +194,7 @@ fn read_destination(path: &str, table: Table, problems: &mut Problems) -> Option
         reader.problem("kms_key", "is no key's name; hint: projects/P/locations/L/keyRings/R/cryptoKeys/K");
     }
     let retention_lock = reader.parsed("retention_lock");
+    let create_only = reader.flag("create_only").unwrap_or(false);
     let bucket = matches!(place, None | Some(Place::Gcs { .. }));
     for (key, there) in [("kms_key", kms_key.is_some()), ("retention_lock", retention_lock.is_some())] {
         if there && !bucket {
@@ -199,5 +202,5 @@ fn read_destination(path: &str, table: Table, problems: &mut Problems) -> Option
         }
     }
     reader.finish();
-    Some(Destination { place: place?, storage_class, kms_key, retention_lock })
+    Some(Destination { place: place?, create_only, storage_class, kms_key, retention_lock })
 }

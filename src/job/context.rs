@@ -6,13 +6,13 @@ use jiff::Timestamp;
 
 use crate::catalog::marks::Book;
 use crate::catalog::{Catalog, CatalogError, Chronicle, LeaseError};
-use crate::config::{Config, Source, SourceKind, Tier};
+use crate::config::{Config, Destination, Source, SourceKind, Tier};
 use crate::google::Google;
 use crate::model::{DatasetId, Failure, InvalidName, Place, TierName};
 use crate::plan::Refusal;
 use crate::plan::queries::ValidationQuery;
 use crate::saga::{Clock, LogError, Observer, SagaError};
-use crate::store::Store;
+use crate::store::{DropBox, Store};
 
 /// Opens the store of a place.
 pub type Opener = Arc<dyn Fn(&Place) -> Result<Arc<dyn Store>, Failure> + Send + Sync>;
@@ -118,6 +118,19 @@ impl Context {
     /// When a destination cannot be opened.
     pub fn destinations(&self, tier: &TierName) -> Result<Vec<Arc<dyn Store>>, Failure> {
         self.places(tier).map(|place| (self.open)(place)).collect()
+    }
+
+    /// The same for whoever takes a backup: where objects may only be created, what he has put in is all that he sees.
+    ///
+    /// # Errors
+    /// When a destination cannot be opened.
+    pub fn written_to(&self, tier: &TierName) -> Result<Vec<Arc<dyn Store>>, Failure> {
+        let destinations = self.config.tiers.get(tier).into_iter().flat_map(|tier| &tier.destinations);
+        let open = |destination: &Destination| {
+            let store = (self.open)(&destination.place)?;
+            Ok(if destination.create_only { Arc::new(DropBox::new(store)) as Arc<dyn Store> } else { store })
+        };
+        destinations.map(open).collect()
     }
 
     /// A tier's destinations, the primary first; none for an unknown tier.

@@ -2,6 +2,7 @@
 //! every store does. Does not know what the objects mean.
 
 pub mod conformance;
+mod drop_box;
 mod gcs;
 pub mod halt;
 mod key;
@@ -17,6 +18,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use crate::model::Failure;
+pub use drop_box::DropBox;
 pub use gcs::GcsStore;
 pub use local::LocalStore;
 pub use memory::MemoryStore;

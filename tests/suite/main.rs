@@ -19,6 +19,7 @@ mod load;
 mod main_job;
 mod many_processes;
 mod metadata;
+mod privilege;
 mod proof;
 mod proxy;
 mod readers;
