@@ -126,7 +126,7 @@ fn chronicle_places(
 ) -> Result<Vec<Arc<dyn Store>>, Failure> {
     let mut seen = vec![home.describe()];
     let mut places = vec![home];
-    for place in config.tiers.values().flat_map(Tier::places) {
+    for place in config.tiers.values().flat_map(Tier::readable) {
         let store = open(place)?;
         if !seen.contains(&store.describe()) {
             seen.push(store.describe());

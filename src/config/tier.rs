@@ -40,6 +40,11 @@ impl From<Place> for Destination {
 }
 
 impl Tier {
+    /// The places that whoever takes backups can read, too.
+    pub fn readable(&self) -> impl Iterator<Item = &Place> {
+        self.destinations.iter().filter(|destination| !destination.create_only).map(|destination| &destination.place)
+    }
+
     /// Where its backups lie, the primary first.
     pub fn places(&self) -> impl Iterator<Item = &Place> {
         self.destinations.iter().map(|destination| &destination.place)

@@ -185,6 +185,8 @@ pub fn plan(
         }
     }
 
+    create_only(tier, &mut refusals, &mut notes);
+
     let mut pause = Vec::new();
     let mut left_alone = Vec::new();
     for found in &facts.ingestion {
@@ -221,6 +223,24 @@ pub fn plan(
     };
     plan.cost = cost::of_backup(config, &plan);
     Ok(plan)
+}
+
+/// What follows from places that whoever takes the backup cannot look into.
+fn create_only(tier: &Tier, refusals: &mut Vec<Refusal>, notes: &mut Vec<String>) {
+    for (at, destination) in tier.destinations.iter().enumerate().filter(|(_, destination)| destination.create_only) {
+        if at == 0 && tier.destinations.len() > 1 {
+            refusals.push(Refusal::new(
+                &destination.place,
+                "cannot be read by whoever takes backups, so no copy can be made of it",
+                "name a place that can be read as the tier's first destination",
+            ));
+        } else {
+            notes.push(format!(
+                "{}: objects are put in and not looked at again; the backup is not linked to the one before",
+                destination.place
+            ));
+        }
+    }
 }
 
 fn bigquery(

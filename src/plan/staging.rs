@@ -6,9 +6,10 @@ use super::facts::DestinationFacts;
 use crate::config::Tier;
 use crate::model::{DatasetId, Place};
 
-/// Whether a tier's backups go by way of staging: BigQuery cannot write them where they lie.
+/// Whether a tier's backups go by way of staging: BigQuery cannot write them where they lie, or nobody could look there at what
+/// it has written.
 pub fn needs_staging(tier: &Tier) -> bool {
-    tier.places().next().is_some_and(|primary| !reaches(primary))
+    tier.destinations.first().is_some_and(|primary| primary.create_only || !reaches(&primary.place))
 }
 
 /// Whether BigQuery writes and reads files there by itself.

@@ -118,7 +118,8 @@ impl Store for DropBox {
     }
 
     async fn list_prefixes(&self, prefix: &str) -> Result<Vec<String>, Failure> {
-        let mut found: Vec<String> = self.infos(prefix).iter().filter_map(|info| next_prefix(&info.key, prefix)).collect();
+        let mut found: Vec<String> =
+            self.infos(prefix).iter().filter_map(|info| next_prefix(&info.key, prefix)).collect();
         found.dedup();
         Ok(found)
     }

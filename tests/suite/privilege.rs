@@ -94,7 +94,8 @@ fn each_role_does_its_work_and_can_do_nothing_else() {
     assert_eq!(estate.objects("demo-project-staging"), Vec::<String>::new(), "staging is emptied");
     let key = estate.objects(VAULT).into_iter().find(|key| key.contains("/data/")).expect("a file");
     let object = format!("/storage/v1/b/{VAULT}/o/{}", key.replace('/', "%2F"));
-    let upload = |name: &str| format!("/upload/storage/v1/b/{VAULT}/o?uploadType=media&name={}", name.replace('/', "%2F"));
+    let upload =
+        |name: &str| format!("/upload/storage/v1/b/{VAULT}/o?uploadType=media&name={}", name.replace('/', "%2F"));
 
     // Who writes reads, replaces, deletes and lists nothing.
     assert_eq!(status(&estate, "write", Method::GET, &format!("{object}?alt=media"), None), 403);
