@@ -1,5 +1,6 @@
 # Who may do what with backups, as four roles: who writes them cannot read, replace or delete them; who reads them cannot
-# change them; who removes them cannot make them; who rehearses a disaster sees the backups and makes scratch datasets.
+# change them; who removes them, and what dead runs left, sees no warehouse; who rehearses a disaster sees the backups and
+# makes scratch datasets.
 
 locals {
   # What the worker's configuration calls `home` (journal, lease) and `staging` (where BigQuery writes before files are moved on).
@@ -8,9 +9,11 @@ locals {
   roles = {
     write = ["storage.buckets.get", "storage.objects.create"]
     read  = ["storage.buckets.get", "storage.objects.get", "storage.objects.list"]
-    # `update` sets an object's custom time, which the lifecycle counts from, and holds.
+    # `update` sets an object's custom time, which the lifecycle counts from, and holds; `create` puts a tombstone in place of a
+    # manifest that might still be under way.
     prune = [
       "storage.buckets.get",
+      "storage.objects.create",
       "storage.objects.delete",
       "storage.objects.get",
       "storage.objects.list",
@@ -64,10 +67,10 @@ resource "google_storage_bucket" "working" {
 locals {
   # Every role on every tier's bucket.
   on_tiers = { for pair in setproduct(keys(local.roles), keys(local.tiers)) : "${pair[0]}-${pair[1]}" => pair }
-  # Journal and lease are everybody's; only who writes and who rehearses needs the staging bucket.
+  # Journal and lease are everybody's; who only reads needs no staging bucket.
   on_working = concat(
     [for role in keys(local.roles) : [role, "home"]],
-    [for role in ["write", "drill"] : [role, "staging"]],
+    [for role in ["write", "prune", "drill"] : [role, "staging"]],
   )
 }
 
@@ -104,12 +107,12 @@ resource "google_bigquery_dataset_iam_member" "writer" {
   member     = google_service_account.role["write"].member
 }
 
-resource "google_bigquery_dataset_iam_member" "writer_snapshots" {
-  count = var.separate_roles ? 1 : 0
+resource "google_bigquery_dataset_iam_member" "role_snapshots" {
+  for_each = toset(var.separate_roles ? ["write", "prune"] : [])
 
   dataset_id = google_bigquery_dataset.snapshots.dataset_id
   role       = "roles/bigquery.dataOwner"
-  member     = google_service_account.role["write"].member
+  member     = google_service_account.role[each.key].member
 }
 
 resource "google_project_iam_member" "runs_jobs" {

@@ -43,7 +43,7 @@ fn permissions(role: &str) -> Vec<String> {
     list.split(',').map(|name| name.trim().trim_matches('"').to_string()).filter(|name| !name.is_empty()).collect()
 }
 
-fn estate() -> Estate {
+fn estate(writer_may_create: &str) -> Estate {
     let mut estate = Estate::seeded();
     estate.configure(|_| CONFIGURATION.into());
     for bucket in ["demo-project-vault-home", "demo-project-staging"] {
@@ -54,7 +54,11 @@ fn estate() -> Estate {
         .map(|role| {
             let elsewhere = ["bigquery.*", "sheets.*", "cloudscheduler.*", "resourcemanager.*"];
             json!({"token": role, "email": format!("{role}@demo.example"), "grants": [
-                {"permissions": permissions(role), "resource": format!("projects/_/buckets/{VAULT}*")},
+                {"permissions": permissions(role), "resource": match *role {
+                    "write" => format!("projects/_/buckets/{VAULT}{writer_may_create}"),
+                    _ => format!("projects/_/buckets/{VAULT}*"),
+                }},
+                {"permissions": ["storage.buckets.get"], "resource": format!("projects/_/buckets/{VAULT}")},
                 {"permissions": ["*"], "resource": "projects/_/buckets/demo-project-vault-home*"},
                 {"permissions": ["*"], "resource": "projects/_/buckets/demo-project-staging*"},
                 {"permissions": elsewhere},
@@ -83,7 +87,7 @@ fn status(estate: &Estate, role: &str, method: Method, path: &str, body: Option<
 
 #[test]
 fn each_role_does_its_work_and_can_do_nothing_else() {
-    let estate = estate();
+    let estate = estate("*");
     let backup = |estate: &Estate| {
         // Names are made of seconds.
         std::thread::sleep(std::time::Duration::from_millis(1100));
@@ -117,9 +121,8 @@ fn each_role_does_its_work_and_can_do_nothing_else() {
     run(&estate, "drill", &["drill", &first]).ok();
     assert_eq!(status(&estate, "drill", Method::DELETE, &object, None), 403);
 
-    // Who removes makes nothing.
+    // Who removes sees to it that what is needed stays.
     let second = backup(&estate);
-    assert_eq!(status(&estate, "prune", Method::POST, &upload("daily/x"), Some("x")), 403);
     run(&estate, "prune", &["pin", &second]).ok();
     for _ in 0..2 {
         run(&estate, "prune", &["retention"]).ok();
@@ -139,4 +142,21 @@ fn each_role_does_its_work_and_can_do_nothing_else() {
     }
     let listed = run(&estate, "read", &["list"]).ok().stdout;
     assert!(!listed.contains(&second) && listed.contains(&first) && listed.contains(&third), "{listed}");
+}
+
+#[test]
+fn what_a_failed_backup_leaves_is_removed_by_who_prunes() {
+    // Everything but statement and manifest.
+    let estate = estate("/objects/daily/*/*/*/*/*");
+    let failed = run(&estate, "write", &["backup", "--tier", "daily"]);
+    assert!(failed.code == 14 || failed.code == 1, "{}: {}", failed.code, failed.stderr);
+    assert!(failed.stderr.contains("storage.objects.create"), "{}", failed.stderr);
+    let left = estate.objects(VAULT);
+    assert!(left.iter().any(|key| key.contains("/data/")), "its writer cannot delete it: {left:?}");
+    assert_eq!(run(&estate, "read", &["status"]).code, 5, "a dead run needs attention");
+
+    run(&estate, "prune", &["recover"]).ok();
+    let left = estate.objects(VAULT);
+    assert!(left.iter().all(|key| key.ends_with("/manifest.json")), "only a tombstone is left: {left:?}");
+    assert!(!run(&estate, "read", &["list"]).ok().stdout.contains("_daily_backup_"));
 }
