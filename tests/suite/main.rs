@@ -2,6 +2,7 @@
 
 mod buckets;
 mod canaries;
+mod clouds;
 mod drill;
 mod drill_page;
 mod drill_scripts;
