@@ -7,6 +7,7 @@ mod drill;
 mod interpolate;
 mod prices;
 mod reader;
+mod sealing;
 mod signing;
 mod tier;
 mod valid;
@@ -16,6 +17,7 @@ pub use buckets::Buckets;
 pub use drill::{Drill, SecretName, Service};
 pub use prices::{ClassPrice, Prices};
 pub use reader::{Problem, Problems};
+pub use sealing::{Seal, Sealing};
 pub use signing::{KeyPlace, Signing};
 pub use tier::{Destination, Keep, TableFormat, Tier};
 pub use valid::{
