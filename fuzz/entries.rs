@@ -1,7 +1,5 @@
 //! What is fuzzed: each entry takes any bytes and must come back, with a value or an error. `cargo fuzz` calls them
 //! (`fuzz_targets/`), and so do the ordinary tests, over the corpus and mutations of it (`tests/suite/fuzz.rs`).
-//!
-//! Sealed streams are not here: sealing does not exist yet.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -11,12 +9,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use strongroom::catalog::Lease;
-use strongroom::codec::{CodecError, avro, csv, fingerprint::TableFingerprint, ndjson, parquet};
+use strongroom::codec::{CodecError, avro, csv, fingerprint::TableFingerprint, ndjson, parquet, seal};
 use strongroom::google::{Credentials, Google, RetryPolicy, Settings};
 use strongroom::manifest::chronicle::{ChronicleEntry, History, Stored};
 use strongroom::manifest::{self, Found, Statement, signed};
-use strongroom::model::DatasetId;
 use strongroom::model::schema::{Field, FieldType, Mode, Schema};
+use strongroom::model::{DatasetId, Encoding, Identity, Secret};
 use strongroom::saga::{Clock, Log, Record};
 use strongroom::store::{MemoryStore, Store};
 
@@ -31,6 +29,7 @@ pub const ENTRIES: &[Entry] = &[
     ("csv", csv),
     ("ndjson", ndjson),
     ("records", records),
+    ("sealed", sealed),
     ("http", http),
 ];
 
@@ -130,6 +129,31 @@ pub fn records(bytes: &[u8]) {
     });
 }
 
+/// An identity that has its own corpus: what the tests seal is sealed for it.
+pub const IDENTITY: &str = "AGE-SECRET-KEY-1GQ9778VQXMMJVE8SK7J6VT8UJ4HDQAJUVSFCWCM02D8GEWQ72PVQ2Y5J33";
+
+/// Sealed streams, compressed and not; what is opened is no more than what could have been sealed.
+pub fn sealed(bytes: &[u8]) {
+    static IDENTITIES: OnceLock<Vec<Identity>> = OnceLock::new();
+    let identities = IDENTITIES.get_or_init(|| Identity::read_all(&Secret::new(IDENTITY)).expect("an identity"));
+    for encodings in [&[Encoding::Age][..], &[Encoding::Zstd, Encoding::Age]] {
+        for size in [None, Some(bytes.len() as u64)] {
+            let Ok(mut reader) = seal::Reader::new(bytes, identities, encodings, size) else { continue };
+            let mut buffer = [0; 4096];
+            let mut given = 0;
+            while let Ok(read) = reader.read(&mut buffer) {
+                given += read;
+                // Whoever reads stops at the size that was written; a bomb is nobody's.
+                if read == 0 || given > 64 << 20 {
+                    break;
+                }
+            }
+            assert!(encodings.len() > 1 || given <= bytes.len(), "more came out than went in");
+        }
+    }
+    let _ = Identity::read_all(&Secret::new(String::from_utf8_lossy(bytes)));
+}
+
 struct Noon;
 
 impl Clock for Noon {
@@ -168,6 +192,10 @@ pub fn http(bytes: &[u8]) {
         let _ = google.run.get_service("projects/p/locations/l/services/s").await;
         let _ = google.secrets.access("projects/p/secrets/s/versions/1").await;
         let _ = google.secrets.versions("projects/p/secrets/s").await;
+        let key = "projects/p/locations/l/keyRings/r/cryptoKeys/k";
+        let _ = google.kms.get(key).await;
+        let _ = google.kms.encrypt(key, &Secret::new("text"), "context").await;
+        let _ = google.kms.decrypt(key, "AAAA", "context").await;
         let _ = google.scheduler.get_job("projects/p/locations/l/jobs/j").await;
     });
 }

@@ -2,6 +2,7 @@
 
 use crate::catalog::{CatalogError, LeaseError};
 use crate::job::JobError;
+use crate::job::verify::VerifiedState;
 use crate::manifest::DoubtKind;
 use crate::model::Failure;
 
@@ -50,6 +51,10 @@ pub enum Exit {
     Future = 19,
     /// A backup is not signed, where signatures are asked for.
     Unsigned = 20,
+    /// The backup is sealed, and no key at hand opens it.
+    Sealed = 21,
+    /// `verify`: something is not there; all that is there is what was written.
+    Missing = 22,
     /// Stopped by a signal; what was done was taken back.
     Interrupted = 130,
 }
@@ -79,6 +84,8 @@ impl Exit {
             Self::Removed => "removed",
             Self::Future => "future",
             Self::Unsigned => "unsigned",
+            Self::Sealed => "sealed",
+            Self::Missing => "missing",
             Self::Interrupted => "interrupted",
         }
     }
@@ -112,6 +119,16 @@ pub fn of_error(error: &JobError) -> Exit {
     }
 }
 
+/// The exit code of what a verification comes to.
+pub const fn of_verification(state: VerifiedState) -> Exit {
+    match state {
+        VerifiedState::Corrupt => Exit::Corrupt,
+        VerifiedState::Missing => Exit::Missing,
+        VerifiedState::Sealed => Exit::Sealed,
+        VerifiedState::Complete => Exit::Done,
+    }
+}
+
 /// The exit code of what is found in the catalog.
 pub const fn of_doubt(kind: DoubtKind) -> Exit {
     match kind {
@@ -128,6 +145,7 @@ fn of_failure(failure: &Failure) -> Exit {
     match failure {
         Failure::Denied { .. } => Exit::Denied,
         Failure::Corrupt { .. } => Exit::Corrupt,
+        Failure::Sealed { .. } => Exit::Sealed,
         Failure::NotFound { .. }
         | Failure::Exists { .. }
         | Failure::Precondition { .. }

@@ -7,6 +7,6 @@ mod keys;
 mod rehearsal;
 mod wire;
 
-pub use exit::{Exit, of_doubt, of_error};
-pub use keys::{new_key, public_key};
+pub use exit::{Exit, of_doubt, of_error, of_verification};
+pub use keys::{new_identity, new_key, public_key, recipients};
 pub use wire::{Problem, connect, load};

@@ -13,7 +13,8 @@ use crate::catalog::{Authority, Catalog, Chronicle, KeySource};
 use crate::config::{self, Config, KeyPlace, Problems, Queries, Signing, Tier};
 use crate::google::{Credentials, Google, RetryPolicy, Settings};
 use crate::job::Context;
-use crate::model::{Failure, Place, Secret, SigningKey};
+use crate::job::sealing::IdentitySource;
+use crate::model::{Failure, Identity, Place, Secret, SigningKey};
 use crate::plan::queries::{self, ValidationQuery};
 use crate::saga::{Clock, Observer};
 use crate::store::{GcsStore, LocalStore, Store};
@@ -81,6 +82,10 @@ pub async fn connect(config: Config, path: &Path, observer: Arc<dyn Observer>) -
     let catalog = Catalog::new(tiers).of_system(&config.name, authority);
     let host =
         std::env::var("HOSTNAME").or_else(|_| std::fs::read_to_string("/etc/hostname").map(|h| h.trim().to_string()));
+    let identity = config.identity.as_ref().map(|place| {
+        let key = KeyAt::new("identity", place, "strongroom key generate --sealing", path, &google);
+        Arc::new(IdentityAt(key)) as Arc<dyn IdentitySource>
+    });
     Ok(Context {
         config: Arc::new(config),
         google,
@@ -92,6 +97,7 @@ pub async fn connect(config: Config, path: &Path, observer: Arc<dyn Observer>) -
         observer,
         queries: Arc::new(queries),
         anomalies: anomalies.map(Arc::new),
+        identity,
         open,
         run_id: None,
         nonce: Arc::new(|| format!("{:032x}", rand::random::<u128>())),
@@ -141,52 +147,81 @@ fn chronicle_places(
     Ok(places)
 }
 
-/// Where the signing key is kept; read when something is to be signed.
+/// Where a private key is kept; read when it is needed.
 struct KeyAt {
-    place: Option<KeyPlace>,
+    /// The setting that says so.
+    setting: &'static str,
+    place: KeyPlace,
+    /// How such a file is made.
+    generate: &'static str,
     google: Google,
 }
 
-fn authority(system: &str, signing: &Signing, config_path: &Path, google: &Google) -> Authority {
-    let place = signing.key.clone().map(|place| match place {
-        KeyPlace::File(file) => {
-            let path = config_path.parent().unwrap_or_else(|| Path::new(".")).join(file);
-            KeyPlace::File(path.display().to_string())
+impl KeyAt {
+    fn new(
+        setting: &'static str,
+        place: &KeyPlace,
+        generate: &'static str,
+        config_path: &Path,
+        google: &Google,
+    ) -> Self {
+        let place = match place {
+            KeyPlace::File(file) => {
+                let path = config_path.parent().unwrap_or_else(|| Path::new(".")).join(file);
+                KeyPlace::File(path.display().to_string())
+            }
+            other => other.clone(),
+        };
+        Self { setting, place, generate, google: google.clone() }
+    }
+
+    /// What it is called in messages, and its text.
+    async fn text(&self) -> Result<(String, Secret), Failure> {
+        let invalid = |object: String, message: String| Failure::Invalid { object, message };
+        let named = |name: &str| format!("{} '{name}'", self.setting);
+        match &self.place {
+            KeyPlace::File(file) => match std::fs::read_to_string(file) {
+                Ok(text) => Ok((named(file), Secret::new(text))),
+                Err(error) => Err(invalid(named(file), format!("{error}; hint: {} {file}", self.generate))),
+            },
+            KeyPlace::Environment(name) => match std::env::var(name) {
+                Ok(text) => Ok((named(name), Secret::new(text))),
+                Err(_) => {
+                    Err(invalid(named(name), "the environment has no such variable; hint: the text of a key".into()))
+                }
+            },
+            KeyPlace::Secret(version) => Ok((named(version), self.google.secrets.access(version).await?)),
         }
-        other => other,
-    });
-    let source = Arc::new(KeyAt { place, google: google.clone() });
+    }
+}
+
+struct SigningAt(Option<KeyAt>);
+
+struct IdentityAt(KeyAt);
+
+#[async_trait::async_trait]
+impl IdentitySource for IdentityAt {
+    async fn identities(&self) -> Result<Vec<Identity>, Failure> {
+        let (object, text) = self.0.text().await?;
+        Identity::read_all(&text).map_err(|message| Failure::Invalid { object, message })
+    }
+}
+
+fn authority(system: &str, signing: &Signing, config_path: &Path, google: &Google) -> Authority {
+    let key = |place| KeyAt::new("signing.key", place, "strongroom key generate", config_path, google);
+    let source = Arc::new(SigningAt(signing.key.as_ref().map(key)));
     Authority::new(system, signing.trusted.clone(), source)
 }
 
 #[async_trait::async_trait]
-impl KeySource for KeyAt {
+impl KeySource for SigningAt {
     async fn key(&self) -> Result<SigningKey, Failure> {
-        let invalid = |object: String, message: String| Failure::Invalid { object, message };
-        let (object, pem) = match &self.place {
-            None => {
-                let message = "is missing, and the catalog is signed; hint: where a signing key is kept, or do this where there is one";
-                return Err(Failure::Precondition { object: "signing.key".into(), message: message.into() });
-            }
-            Some(KeyPlace::File(file)) => {
-                let pem = std::fs::read_to_string(file);
-                let object = format!("signing.key '{file}'");
-                let pem = pem.map_err(|error| {
-                    invalid(object.clone(), format!("{error}; hint: strongroom key generate {file}"))
-                })?;
-                (object, Secret::new(pem))
-            }
-            Some(KeyPlace::Environment(name)) => {
-                let object = format!("signing.key '{name}'");
-                let missing = "the environment has no such variable; hint: the PEM of a key".to_string();
-                let pem = std::env::var(name).map_err(|_| invalid(object.clone(), missing))?;
-                (object, Secret::new(pem))
-            }
-            Some(KeyPlace::Secret(version)) => {
-                (format!("signing.key '{version}'"), self.google.secrets.access(version).await?)
-            }
+        let Some(key) = &self.0 else {
+            let message = "is missing, and the catalog is signed; hint: where a signing key is kept, or do this where there is one";
+            return Err(Failure::Precondition { object: "signing.key".into(), message: message.into() });
         };
-        SigningKey::from_pem(&pem).map_err(|message| invalid(object, message))
+        let (object, pem) = key.text().await?;
+        SigningKey::from_pem(&pem).map_err(|message| Failure::Invalid { object, message })
     }
 }
 

@@ -34,6 +34,9 @@ pub(super) struct Args {
     /// At most so many rows are shown of each table
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: usize,
+
+    #[command(flatten)]
+    pub(super) identity: super::IdentityArg,
 }
 
 pub(super) async fn run(context: &Context, args: Args, output: &Output) -> Result<Exit, JobError> {

@@ -43,6 +43,9 @@ pub(super) struct Args {
     /// Print the plan and change nothing
     #[arg(long)]
     dry_run: bool,
+
+    #[command(flatten)]
+    pub(super) identity: super::IdentityArg,
 }
 
 fn scenarios() -> impl TypedValueParser<Value = Scenario> {

@@ -60,6 +60,8 @@ Exit codes:
    18  catalog: a backup is gone, and nobody who is trusted has removed it
    19  catalog: a backup is dated in the future
    20  catalog: a backup is not signed, where signatures are asked for
+   21  the backup is sealed, and no key at hand opens it
+   22  verify: something is not there; what is there is what was written
   130  stopped by a signal";
 
 /// Backups of BigQuery datasets and Google Sheets that are proven to restore.
@@ -140,6 +142,14 @@ enum Verb {
     Serve(serve::Args),
 }
 
+/// The private key of what is sealed.
+#[derive(Debug, Default, clap::Args)]
+struct IdentityArg {
+    /// Opens what is sealed: a file of identities, as `strongroom key generate --sealing` or age-keygen makes it
+    #[arg(long = "identity", value_name = "FILE", env = "STRONGROOM_IDENTITY")]
+    file: Option<PathBuf>,
+}
+
 /// Runs the program and gives its exit code.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -188,6 +198,11 @@ async fn run(cli: Cli, output: &Output) -> Exit {
     if let Verb::Serve(args) = &cli.verb {
         args.apply(&mut config);
     }
+    if let Some(file) = cli.verb.identity() {
+        // As the caller names it, not beside the configuration.
+        let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+        config.identity = Some(crate::config::KeyPlace::File(file.display().to_string()));
+    }
     let observer: Arc<dyn Observer> = progress::observer(cli.json || cli.quiet);
     let context = match app::connect(config, &cli.config, observer).await {
         Ok(context) => context,
@@ -227,6 +242,20 @@ async fn overdue(context: &Context, patience: Duration) {
 }
 
 impl Verb {
+    fn identity(&self) -> Option<&PathBuf> {
+        let given = match self {
+            Self::Verify(args) => &args.identity,
+            Self::Restore(args) => &args.identity,
+            Self::Drill(args) => &args.identity,
+            Self::Diff(args) => &args.identity,
+            Self::Validate(args) => &args.identity,
+            #[cfg(feature = "query")]
+            Self::Query(args) => &args.identity,
+            _ => return None,
+        };
+        given.file.as_ref()
+    }
+
     /// Whether it has something to take back or to bring to its end when it is stopped.
     fn takes_back(&self) -> bool {
         match self {

@@ -9,7 +9,7 @@ use super::wanted;
 use crate::app::Exit;
 use crate::catalog::Wanted;
 use crate::codec::row_json::RowJson;
-use crate::job::{Context, JobError, query};
+use crate::job::{Context, JobError, query, sealing};
 use crate::model::Failure;
 use crate::report::{Align, Table};
 
@@ -42,6 +42,9 @@ pub(super) struct Args {
     /// At most so many rows are held for a table or --json
     #[arg(long, value_name = "N", default_value_t = 1000)]
     max_rows: usize,
+
+    #[command(flatten)]
+    pub(super) identity: super::IdentityArg,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -52,7 +55,7 @@ enum Format {
 }
 
 pub(super) async fn run(context: &Context, args: Args, output: &Output) -> Result<Exit, JobError> {
-    let entry = context.catalog.find(&args.backup, None).await?;
+    let entry = sealing::open(context, &context.catalog.find(&args.backup, None).await?).await?;
     let mut rows = query::run(&entry, &args.sql).await?;
     let columns = crate::query::columns(rows.schema());
     if !output.is_json() && args.format != Format::Table {

@@ -45,6 +45,9 @@ pub(super) struct Args {
     /// Print the plan and change nothing
     #[arg(long)]
     dry_run: bool,
+
+    #[command(flatten)]
+    pub(super) identity: super::IdentityArg,
 }
 
 pub(super) async fn run(context: &Context, args: Args, output: &Output) -> Result<Exit, JobError> {

@@ -29,6 +29,9 @@ pub(super) struct Args {
     /// Say which queries would be run, and run none
     #[arg(long)]
     dry_run: bool,
+
+    #[command(flatten)]
+    pub(super) identity: super::IdentityArg,
 }
 
 pub(super) async fn run(context: &Context, args: Args, output: &Output) -> Result<Exit, JobError> {

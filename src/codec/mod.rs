@@ -1,4 +1,4 @@
-//! Rows to bytes and back: Avro, Parquet, JSON Lines, CSV; row JSON, fingerprints, digests.
+//! Rows to bytes and back: Avro, Parquet, JSON Lines, CSV; row JSON, fingerprints, digests; compression and sealing.
 //!
 //! Works over `std::io` traits and memory only. Does not know where bytes lie or who asks for them.
 
@@ -15,6 +15,7 @@ mod lines;
 pub mod ndjson;
 pub mod parquet;
 pub mod row_json;
+pub mod seal;
 pub mod stats;
 pub mod text;
 pub mod value;

@@ -8,6 +8,7 @@ mod drill;
 mod interpolate;
 mod prices;
 mod reader;
+mod sealing;
 mod signing;
 mod tier;
 mod valid;
@@ -18,6 +19,7 @@ pub use cloud::{Azure, S3};
 pub use drill::{Drill, SecretName, Service};
 pub use prices::{ClassPrice, Prices};
 pub use reader::{Problem, Problems};
+pub use sealing::{Seal, Sealing};
 pub use signing::{KeyPlace, Signing};
 pub use tier::{Destination, Keep, TableFormat, Tier};
 pub use valid::{

@@ -20,25 +20,34 @@ pub struct Signing {
 /// Where a private key is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyPlace {
-    /// A PKCS#8 PEM file, relative to the configuration's.
+    /// A file, relative to the configuration's.
     File(String),
-    /// The name of a variable of the environment that holds the PEM.
+    /// The name of a variable of the environment that holds the key's text.
     Environment(String),
-    /// `projects/P/secrets/S/versions/V` of Secret Manager, which holds the PEM.
+    /// `projects/P/secrets/S/versions/V` of Secret Manager, which holds the key's text.
     Secret(String),
+}
+
+impl KeyPlace {
+    /// `env:NAME`, `projects/P/secrets/S[/versions/V]`, or the path of a file.
+    pub(super) fn read(reader: &mut Reader, key: &'static str, example: &str) -> Option<Self> {
+        let text = reader.text(key)?;
+        Some(match text.strip_prefix("env:") {
+            Some("") => {
+                reader.problem(key, format!("names no variable; hint: env:{example}"));
+                return None;
+            }
+            Some(name) => Self::Environment(name.into()),
+            None if is_name(&text, &["projects", "secrets"]) => Self::Secret(format!("{text}/versions/latest")),
+            None if is_name(&text, &["projects", "secrets", "versions"]) => Self::Secret(text),
+            None => Self::File(text),
+        })
+    }
 }
 
 pub(super) fn read_signing(path: &str, table: Table, problems: &mut Problems) -> Option<Signing> {
     let mut reader = Reader::new(path, table, problems);
-    let key = reader.text("key").map(|text| match text.strip_prefix("env:") {
-        Some(name) => KeyPlace::Environment(name.into()),
-        None if is_name(&text, &["projects", "secrets"]) => KeyPlace::Secret(format!("{text}/versions/latest")),
-        None if is_name(&text, &["projects", "secrets", "versions"]) => KeyPlace::Secret(text),
-        None => KeyPlace::File(text),
-    });
-    if key == Some(KeyPlace::Environment(String::new())) {
-        reader.problem("key", "names no variable; hint: env:STRONGROOM_SIGNING_KEY");
-    }
+    let key = KeyPlace::read(&mut reader, "key", "STRONGROOM_SIGNING_KEY");
     let texts = reader.texts("trusted").unwrap_or_default();
     if texts.is_empty() {
         reader.problem("trusted", "is missing; hint: strongroom key generate FILE prints the public key");

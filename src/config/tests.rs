@@ -89,3 +89,53 @@ fn a_secret_at_a_wrong_place_is_refused_and_not_repeated() {
         assert!(!format!("{problems} {problems:?}").contains("hunter2"), "{problems}");
     }
 }
+
+const RECIPIENT: &str = "age1t7rxyev2z3rw82stdlrrepyc39nvn86l5078zqkf5uasdy86jp6svpy7pa";
+const KMS_KEY: &str = "projects/p/locations/eu/keyRings/r/cryptoKeys/k";
+
+/// The seals of the tiers daily, weekly and monthly under these tables.
+fn seals(sealing: &str, weekly: &str) -> Result<Vec<Option<Seal>>, Problems> {
+    let tier = |name: &str, more: &str| {
+        format!("[tiers.{name}]\nkeep = \"30d\"\ndestinations = [\"gs://bucket-1/{name}\"]\n{more}\n")
+    };
+    let text = format!(
+        "name = \"x\"\n[google]\nproject = \"p-1\"\n[[source]]\nname = \"s\"\nkind = \"sheets\"\nspreadsheet = \"y\"\n{sealing}\n{}{}{}",
+        tier("daily", ""),
+        tier("monthly", "sealed = false"),
+        tier("weekly", weekly),
+    );
+    Ok(parse(&text, &|_| None)?.tiers.into_values().map(|tier| tier.seal).collect())
+}
+
+#[test]
+fn a_tier_is_sealed_when_there_is_sealing_unless_it_says_otherwise() {
+    let recipient: crate::model::Recipient = RECIPIENT.parse().unwrap();
+    assert_eq!(seals("", "").unwrap(), [None, None, None]);
+    let own = format!("sealed = true\nrecipients = [\"{RECIPIENT}\"]");
+    let only = Seal { recipients: vec![recipient.clone()], kms_key: None };
+    assert_eq!(seals("", &own).unwrap(), [None, None, Some(only.clone())]);
+    let shared = format!("[sealing]\nrecipients = [\"{RECIPIENT}\"]\n");
+    assert_eq!(seals(&shared, "").unwrap(), [Some(only.clone()), None, Some(only)]);
+    let key = format!("[sealing]\nkms_key = \"{KMS_KEY}\"\n");
+    let wrapped = Seal { recipients: vec![], kms_key: Some(KMS_KEY.into()) };
+    let both = Seal { recipients: vec![recipient], kms_key: Some(KMS_KEY.into()) };
+    assert_eq!(seals(&key, &format!("recipients = [\"{RECIPIENT}\"]")).unwrap(), [Some(wrapped), None, Some(both)]);
+}
+
+#[test]
+fn what_nobody_could_open_is_no_configuration() {
+    let paths = |sealing: &str, weekly: &str| {
+        let problems = seals(sealing, weekly).unwrap_err();
+        assert!(problems.iter().all(|problem| problem.message.contains("hint:")), "{problems}");
+        problems.iter().map(|problem| problem.path.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(paths("", "sealed = true"), ["tiers.weekly.sealed"]);
+    assert_eq!(paths("[sealing]", ""), ["tiers.daily.sealed", "tiers.weekly.sealed"]);
+    let own = format!("recipients = [\"{RECIPIENT}\"]");
+    assert_eq!(paths("", &own), ["tiers.weekly.sealed"]);
+    assert_eq!(paths("", &format!("sealed = false\n{own}")), ["tiers.weekly.recipients"]);
+    assert_eq!(paths("[sealing]\nkms_key = \"k\"", ""), ["sealing.kms_key"]);
+    let secret = "[sealing]\nkms_key = \"projects/p/locations/l/keyRings/r/cryptoKeys/k\"\nrecipients = [\"AGE-SECRET-KEY-1HUNTER2\"]";
+    assert_eq!(paths(secret, ""), ["sealing.recipients[0]"]);
+    assert!(!seals(secret, "").unwrap_err().to_string().contains("HUNTER2"));
+}

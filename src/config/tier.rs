@@ -6,6 +6,7 @@ use toml::{Table, Value};
 
 use super::drill::is_name;
 use super::reader::{Problems, Reader};
+use super::sealing::{Seal, Sealing, read_seal};
 use crate::model::{Period, Place, Schedule, StorageClass, TierName};
 
 /// A tier of backups.
@@ -17,6 +18,8 @@ pub struct Tier {
     pub format: TableFormat,
     /// The first is the primary, the others are copies. Never empty.
     pub destinations: Vec<Destination>,
+    /// `None`: its objects lie as they are, and can be read by whoever may read the place.
+    pub seal: Option<Seal>,
 }
 
 /// A place of a tier's backups, and how they are kept in it.
@@ -83,7 +86,12 @@ impl TableFormat {
     }
 }
 
-pub(super) fn read_tiers(path: &str, table: Table, problems: &mut Problems) -> BTreeMap<TierName, Tier> {
+pub(super) fn read_tiers(
+    path: &str,
+    table: Table,
+    sealing: Option<&Sealing>,
+    problems: &mut Problems,
+) -> BTreeMap<TierName, Tier> {
     let mut tiers = BTreeMap::new();
     for (key, value) in table {
         let path = format!("{path}.{key}");
@@ -91,7 +99,7 @@ pub(super) fn read_tiers(path: &str, table: Table, problems: &mut Problems) -> B
             problems.add(&path, "must be a table with a name of letters, digits, '-' and '_'");
             continue;
         };
-        let tier = read_tier(&path, table, problems);
+        let tier = read_tier(&path, table, sealing, problems);
         match (name, tier) {
             (Ok(name), Some(tier)) => {
                 tiers.insert(name, tier);
@@ -103,7 +111,7 @@ pub(super) fn read_tiers(path: &str, table: Table, problems: &mut Problems) -> B
     tiers
 }
 
-fn read_tier(path: &str, table: Table, problems: &mut Problems) -> Option<Tier> {
+fn read_tier(path: &str, table: Table, sealing: Option<&Sealing>, problems: &mut Problems) -> Option<Tier> {
     let mut reader = Reader::new(path, table, problems);
     let schedule = reader.parsed("schedule");
     let keep = match reader.needed_text("keep", "how long backups are kept, such as \"30d\"") {
@@ -129,11 +137,12 @@ fn read_tier(path: &str, table: Table, problems: &mut Problems) -> Option<Tier> 
         }
     };
     let destinations = read_destinations(&mut reader);
+    let seal = read_seal(&mut reader, sealing);
     reader.finish();
     if destinations.is_empty() {
         return None;
     }
-    Some(Tier { schedule, keep: keep?, format, destinations })
+    Some(Tier { schedule, keep: keep?, format, destinations, seal })
 }
 
 /// Each is a text, or a table with a `place`.

@@ -10,7 +10,8 @@ use super::cloud::{Azure, S3, read_azure, read_s3};
 use super::drill::{Drill, SecretName, Service, read_drill, read_secrets, read_service};
 use super::prices::{Prices, read_prices};
 use super::reader::{Problems, Reader};
-use super::signing::{Signing, read_signing};
+use super::sealing::{Sealing, read_sealing};
+use super::signing::{KeyPlace, Signing, read_signing};
 use super::tier::{Tier, read_tiers};
 use super::worker::{Worker, read_worker};
 use crate::model::{BackupName, DatasetId, Pattern, Period, Place, TierName};
@@ -43,6 +44,10 @@ pub struct Config {
     pub secrets: Vec<SecretName>,
     /// Who signs the catalog; `None`: nobody.
     pub signing: Option<Signing>,
+    /// Who can open what is sealed; `None`: no tier is sealed unless it says so.
+    pub sealing: Option<Sealing>,
+    /// Where the private key is that opens what is sealed.
+    pub identity: Option<KeyPlace>,
     pub worker: Worker,
     /// How many tables or objects are worked on at once.
     pub parallel: usize,
@@ -200,8 +205,9 @@ pub(super) fn read(table: Table, problems: &mut Problems) -> Option<Config> {
         Some((path, table)) => read_ingestion(&path, table, top.problems()),
         None => read_ingestion("ingestion", Table::new(), top.problems()),
     };
+    let sealing = top.table("sealing").map(|(path, table)| read_sealing(&path, table, top.problems()));
     let tiers = match top.table("tiers") {
-        Some((path, table)) if !table.is_empty() => read_tiers(&path, table, top.problems()),
+        Some((path, table)) if !table.is_empty() => read_tiers(&path, table, sealing.as_ref(), top.problems()),
         _ => {
             top.problem("tiers", "is missing; hint: [tiers.daily] keep = \"30d\", destinations = [\"gs://bucket\"]");
             BTreeMap::new()
@@ -266,6 +272,8 @@ pub(super) fn read(table: Table, problems: &mut Problems) -> Option<Config> {
         service,
         secrets,
         signing,
+        identity: sealing.as_ref().and_then(|sealing| sealing.identity.clone()),
+        sealing,
         worker,
         parallel: usize::try_from(parallel).unwrap_or(8),
     })

@@ -293,6 +293,7 @@ mod tests {
             Failure::Transient { .. } => "transient",
             Failure::Unknown { .. } => "unknown",
             Failure::Corrupt { .. } => "corrupt",
+            Failure::Sealed { .. } => "sealed",
         }
     }
 

@@ -4,6 +4,7 @@
 mod auth;
 pub mod bigquery;
 mod error;
+pub mod kms;
 mod rest;
 mod retry;
 pub mod run;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use crate::model::Failure;
 pub use auth::Credentials;
 pub use bigquery::{BigQuery, Warehouse};
+pub use kms::Kms;
 pub use retry::RetryPolicy;
 pub use run::CloudRun;
 pub use scheduler::{Scheduler, Schedules};
@@ -45,6 +47,7 @@ pub struct Google {
     pub scheduler: Arc<dyn Schedules>,
     pub run: CloudRun,
     pub secrets: Secrets,
+    pub kms: Kms,
 }
 
 impl Google {
@@ -72,6 +75,7 @@ impl Google {
         let plain = |host: &str| rest::Rest::new(http.clone(), &base(host), credentials.clone(), retry.clone());
         let run = CloudRun::new(plain(run::HOST)?, plain(run::TOKENS_HOST)?);
         let secrets = Secrets::new(plain(secrets::HOST)?);
+        let kms = Kms::new(plain(kms::HOST)?);
         // Cloud-platform does not cover Sheets, and a login by hand may not cover both: hence credentials of its own.
         let rest = rest::Rest::new(
             http,
@@ -81,7 +85,7 @@ impl Google {
         )?;
         let sheets = Sheets::new(rest);
         let scheduler = Scheduler::connect(endpoint.as_deref(), credentials, retry).await?;
-        Ok(Self { bigquery: Arc::new(bigquery), storage, sheets, scheduler: Arc::new(scheduler), run, secrets })
+        Ok(Self { bigquery: Arc::new(bigquery), storage, sheets, scheduler: Arc::new(scheduler), run, secrets, kms })
     }
 }
 

@@ -8,12 +8,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::run::{self, Undo};
-use super::{Context, JobError, capture, inspect, lifecycle, parallel, staging, witness};
+use super::{Context, JobError, capture, inspect, lifecycle, parallel, sealing, staging, witness};
 use crate::catalog::Catalog;
 use crate::config::SourceKind;
 use crate::google::scheduler::JobState;
 use crate::manifest::chronicle::{Commit, Event};
-use crate::manifest::{FORMAT, Manifest, PauseRecord, Previous, StepTiming};
+use crate::manifest::{FORMAT, Manifest, PauseRecord, Previous, StepTiming, UNSEALED_FORMAT};
 use crate::model::{Failure, Place, TableId, TierName};
 use crate::plan::backup::{BackupPlan, BigQueryPlan, Occasion};
 use crate::plan::facts::{BackupFacts, DestinationFacts, IngestionFacts, SourceFacts};
@@ -80,7 +80,12 @@ async fn facts(context: &Context, tier: &TierName) -> Result<BackupFacts, JobErr
         .into_iter()
         .map(|(job, state)| IngestionFacts { job, state: state.as_ref().map(ingestion::state_name) })
         .collect();
-    Ok(BackupFacts { sources, destinations, staging, ingestion })
+    let seal = context.config.tiers.get(tier).and_then(|tier| tier.seal.as_ref());
+    let sealing_key = match seal.and_then(|seal| seal.kms_key.as_ref()) {
+        Some(key) => Some(sealing::look_at(context, key).await?),
+        None => None,
+    };
+    Ok(BackupFacts { sources, destinations, staging, ingestion, sealing_key })
 }
 
 pub(super) async fn destination(context: &Context, place: &Place) -> Result<DestinationFacts, Failure> {
@@ -131,6 +136,11 @@ impl Work<'_> {
         };
 
         saga.step("prepare", self.prepare(primary.as_ref())).await?;
+        // Before anything is paused: Cloud KMS may refuse.
+        let sealing = match &self.plan.seal {
+            Some(seal) => Some(saga.step("seal", sealing::begin(self.context, seal, &self.plan.name)).await?),
+            None => None,
+        };
         let jobs = saga.step("arm_resume", self.arm_resume()).await?;
         let paused_at = self.context.now();
         let latest = tokio::time::Instant::now() + self.plan.resume_within.as_duration();
@@ -149,6 +159,7 @@ impl Work<'_> {
             staging: self.plan.staging.as_ref().map(|place| (self.context.open)(place)).transpose()?,
             fresh: &fresh,
             snapshots: &snapshots,
+            sealing: sealing.as_ref(),
         };
         let mut sources = saga.step("capture", captured.bigquery()).await?;
         if let Some(place) = &self.plan.staging {
@@ -170,7 +181,7 @@ impl Work<'_> {
         }));
         let pause = (!jobs.is_empty()).then_some(PauseRecord { jobs, paused_at, resumed_at });
         let manifest = Manifest {
-            format: FORMAT,
+            format: if sealing.is_some() { FORMAT } else { UNSEALED_FORMAT },
             system: Some(self.context.config.name.clone()),
             name: self.plan.name.clone(),
             tier: self.plan.tier.clone(),
@@ -189,6 +200,7 @@ impl Work<'_> {
             previous,
             notes: self.notes().into_iter().chain(emptied.tables).collect(),
             attention: emptied.sources,
+            sealing,
         };
         saga.step(run::COMMIT, self.commit(&destinations, &manifest)).await?;
         saga.step("verify", check_stored(primary.as_ref(), &manifest)).await?;
@@ -406,7 +418,7 @@ fn sources_objects(sources: &[crate::manifest::SourceRecord]) -> Vec<(String, u6
             }
         }
     }
-    objects.into_iter().map(|object| (object.key.clone(), object.digests.size_bytes)).collect()
+    objects.into_iter().map(|object| (object.key.clone(), object.in_store().size_bytes)).collect()
 }
 
 /// Copies every object from the primary to the other destinations.
@@ -439,7 +451,7 @@ async fn copy(
 /// Looks once more at what lies in the primary: every object there, with its size and checksum.
 async fn check_stored(store: &dyn Store, manifest: &Manifest) -> Result<Done<()>, JobError> {
     let folder = plan::backup::folder(&manifest.tier, &manifest.name, manifest.started_at);
-    let found: BTreeMap<String, model::Digests> = manifest.objects().map(|o| (o.key.clone(), o.digests)).collect();
+    let found: BTreeMap<String, model::Digests> = manifest.objects().map(|o| (o.key.clone(), *o.in_store())).collect();
     let listed = store.list(&format!("{folder}/")).await?;
     let mut seen = 0;
     for info in &listed {

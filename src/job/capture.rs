@@ -12,10 +12,11 @@ use super::backup::{count, job_ids};
 use super::inspect::{self, TableReader};
 use super::{Context, JobError, parallel, staging};
 use crate::codec::digest::Digests;
+use crate::codec::seal;
 use crate::google::bigquery::QueryOptions;
 use crate::manifest::{
-    BigQueryRecord, ObjectRecord, QueryResult, RoutineRecord, SheetsRecord, SourceRecord, TabRecord, TableRecord,
-    ViewRecord,
+    BigQueryRecord, ObjectRecord, QueryResult, RoutineRecord, SealingRecord, SheetsRecord, SourceRecord, StoredForm,
+    TabRecord, TableRecord, ViewRecord,
 };
 use crate::model::schema::Schema;
 use crate::model::{Failure, TableId, Totals};
@@ -41,6 +42,8 @@ pub(super) struct Capture<'a> {
     pub fresh: &'a BTreeMap<TableId, Value>,
     /// The snapshots' resources, by table.
     pub snapshots: &'a BTreeMap<TableId, Value>,
+    /// For whom the objects are sealed.
+    pub sealing: Option<&'a SealingRecord>,
 }
 
 impl Capture<'_> {
@@ -182,9 +185,9 @@ impl Capture<'_> {
         let mut objects = Vec::new();
         for info in listed {
             let (digests, rows) = reader.read(found, &info.key).await?;
-            let mut object = ObjectRecord { key: info.key, digests, row_count: Some(rows) };
+            let mut object = ObjectRecord { key: info.key, digests, row_count: Some(rows), stored: None };
             if self.staging.is_some() {
-                object = staging::move_on(found, self.store.as_ref(), &object).await?;
+                object = staging::move_on(found, self.store.as_ref(), &object, self.sealing).await?;
             }
             objects.push(object);
         }
@@ -211,18 +214,28 @@ impl Capture<'_> {
 
     /// Writes a small object and reads it back.
     async fn put(&self, key: &str, bytes: Vec<u8>) -> Result<ObjectRecord, JobError> {
-        let bytes = Bytes::from(bytes);
-        match self.store.put_if_absent(key, bytes.clone()).await {
+        let content = Digests::of(&bytes);
+        let (key, bytes, stored) = match self.sealing {
+            Some(sealing) => {
+                let encodings = seal::encodings(key);
+                let (bytes, sealed) = seal::seal(&bytes, &sealing.recipients, &encodings)
+                    .map_err(|error| crate::store::sealed::failure(key, error))?;
+                let stored = Box::new(StoredForm { digests: sealed.stored, encodings });
+                (seal::stored_name(key, &stored.encodings), bytes, Some(stored))
+            }
+            None => (key.to_string(), Bytes::from(bytes), None),
+        };
+        match self.store.put_if_absent(&key, bytes.clone()).await {
             // What is there is compared below.
             Ok(_) | Err(Failure::Exists { .. } | Failure::Unknown { .. }) => {}
             Err(error) => return Err(error.into()),
         }
-        let (found, _) = self.store.get(key).await?;
+        let (found, _) = self.store.get(&key).await?;
         if found != bytes {
             let object = format!("{}/{key}", self.store.describe());
             return Err(Failure::Corrupt { object, message: "reads back changed".into() }.into());
         }
-        Ok(ObjectRecord { key: key.into(), digests: Digests::of(&bytes), row_count: None })
+        Ok(ObjectRecord { key, digests: content, row_count: None, stored })
     }
 
     pub async fn sheets(&self) -> Result<Done<Vec<SourceRecord>>, JobError> {

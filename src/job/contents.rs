@@ -6,11 +6,12 @@ use futures::StreamExt;
 
 use super::inspect;
 use crate::codec::digest::Digester;
-use crate::manifest::ObjectRecord;
+use crate::codec::seal;
+use crate::manifest::{ObjectRecord, SealingRecord, StoredForm};
 use crate::model::{Digests, Failure};
-use crate::store::{ByteStream, Store};
+use crate::store::{ByteStream, Store, sealed};
 
-/// An object's content. The stream ends with `Corrupt` when it was not what the record says.
+/// An object's content, out of a place that gives it (`job/sealing.rs`: `open`). The stream ends with `Corrupt` when it was not what the record says.
 ///
 /// # Errors
 /// `NotFound`, and as the store's medium fails.
@@ -23,11 +24,19 @@ pub(super) async fn read(store: &dyn Store, object: &ObjectRecord) -> Result<Byt
     }))
 }
 
-/// Writes content as an object. What lies there already, from an attempt of this very run, must be the same.
+/// Writes content as an object, sealed where that is asked. What lies there already, from an attempt of this very run, must be the same.
 ///
 /// # Errors
 /// The content's own; `Corrupt` when something else lies there.
-pub(super) async fn write(store: &dyn Store, key: &str, content: ByteStream) -> Result<ObjectRecord, Failure> {
+pub(super) async fn write(
+    store: &dyn Store,
+    key: &str,
+    content: ByteStream,
+    sealing: Option<&SealingRecord>,
+) -> Result<ObjectRecord, Failure> {
+    if let Some(sealing) = sealing {
+        return write_sealed(store, key, content, sealing).await;
+    }
     let seen: Arc<Mutex<Option<Digests>>> = Arc::default();
     let told = seen.clone();
     let content = watched(content, move |found| {
@@ -52,7 +61,36 @@ pub(super) async fn write(store: &dyn Store, key: &str, content: ByteStream) -> 
             });
         }
     };
-    Ok(ObjectRecord { key: key.into(), digests, row_count: None })
+    Ok(ObjectRecord { key: key.into(), digests, row_count: None, stored: None })
+}
+
+/// No two sealings of the same content are alike, and this side cannot look into one: what lies there already is replaced.
+async fn write_sealed(
+    store: &dyn Store,
+    key: &str,
+    content: ByteStream,
+    sealing: &SealingRecord,
+) -> Result<ObjectRecord, Failure> {
+    let encodings = seal::encodings(key);
+    let key = seal::stored_name(key, &encodings);
+    let name = format!("{}/{key}", store.describe());
+    let (sealed, passed) = sealed::seal(&name, content, &sealing.recipients, &encodings)?;
+    let corrupt = |message: String| Failure::Corrupt { object: name.clone(), message };
+    let size_bytes = match store.write_stream(&key, sealed).await {
+        Ok(info) => info.size_bytes,
+        Err(Failure::Exists { .. }) => {
+            store.delete(&key).await?;
+            return Err(corrupt("an attempt before has left what nobody here can look into".into()));
+        }
+        Err(error) => return Err(error),
+    };
+    match passed.digests() {
+        Some(digests) if digests.stored.size_bytes == size_bytes => {
+            let stored = Some(Box::new(StoredForm { digests: digests.stored, encodings }));
+            Ok(ObjectRecord { key, digests: digests.content, row_count: None, stored })
+        }
+        _ => Err(corrupt(format!("{size_bytes} bytes arrived of what was sealed"))),
+    }
 }
 
 /// The stream as it is; `judge` sees its digests when it has ended well, and may end it with a failure instead.
@@ -83,11 +121,11 @@ mod tests {
     async fn content_comes_as_it_went_and_other_content_is_refused() {
         let store = MemoryStore::default();
         let body = Bytes::from(vec![7; 1 << 20]);
-        let written = write(&store, "a", stream_of(body.clone())).await.unwrap();
+        let written = write(&store, "a", stream_of(body.clone()), None).await.unwrap();
         assert_eq!(written.digests, Digests::of(&body));
-        let again = write(&store, "a", stream_of(body.clone())).await.unwrap();
+        let again = write(&store, "a", stream_of(body.clone()), None).await.unwrap();
         assert_eq!(again, written, "the same content again is the same object");
-        let other = write(&store, "a", stream_of(Bytes::from_static(b"other"))).await.unwrap();
+        let other = write(&store, "a", stream_of(Bytes::from_static(b"other")), None).await.unwrap();
         assert_eq!(other, written, "what lies there is told");
 
         let read_back = crate::store::collect("a", read(&store, &written).await.unwrap(), u64::MAX).await.unwrap();
@@ -97,3 +135,7 @@ mod tests {
         assert!(matches!(refused, Err(Failure::Corrupt { .. })), "{refused:?}");
     }
 }
+
+#[cfg(test)]
+#[path = "contents_memory.rs"]
+mod memory;

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::sealing::IdentitySource;
+use super::verify::Depth;
 use crate::catalog::marks::Book;
 use crate::catalog::{Catalog, CatalogError, Chronicle, LeaseError};
 use crate::config::{Config, Destination, Source, SourceKind, Tier};
@@ -33,6 +35,8 @@ pub struct Context {
     pub queries: Arc<Vec<ValidationQuery>>,
     /// Searches the usage for what a stolen key would do.
     pub anomalies: Option<Arc<ValidationQuery>>,
+    /// The private keys that open what is sealed; `None`: none is at hand.
+    pub identity: Option<Arc<dyn IdentitySource>>,
     /// Opens a destination.
     pub open: Opener,
     /// The id of the run to come, where its caller must know it beforehand; `None`: a new one.
@@ -99,6 +103,11 @@ impl From<SagaError<JobError>> for JobError {
 }
 
 impl Context {
+    /// What is sealed is opened to be verified where there is a key.
+    pub fn depth(&self) -> Depth {
+        if self.identity.is_some() { Depth::Content } else { Depth::Stored }
+    }
+
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }

@@ -56,7 +56,7 @@ pub(super) async fn choose(context: &Context, entry: &Entry) -> Result<(Entry, O
 /// When the place can neither be read nor is gone.
 pub(super) async fn lacking(store: &dyn Store, manifest: &Manifest) -> Result<usize, Failure> {
     let folder = folder(&manifest.tier, &manifest.name, manifest.started_at);
-    let mut expected: BTreeMap<&str, &Digests> = manifest.objects().map(|o| (o.key.as_str(), &o.digests)).collect();
+    let mut expected: BTreeMap<&str, &Digests> = manifest.objects().map(|o| (o.key.as_str(), o.in_store())).collect();
     let listed = match store.list(&format!("{folder}/")).await {
         Ok(listed) => listed,
         Err(Failure::NotFound { .. }) => return Ok(expected.len()), // the place is gone

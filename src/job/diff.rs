@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::inspect::{self, TableReader};
 use super::verify::{definition, format};
-use super::{Context, JobError};
+use super::{Context, JobError, sealing};
 use crate::catalog::Entry;
 use crate::codec::CodecError;
 use crate::codec::farm::farm_fingerprint;
@@ -93,6 +93,7 @@ pub async fn run(context: &Context, entry: &Entry, request: &DiffRequest) -> Res
         let message = format!("holds no such table; hint: it holds {}", names.join(", "));
         return Err(Failure::NotFound { object: entry.manifest.name.to_string(), message }.into());
     }
+    let entry = &sealing::open(context, entry).await?;
     let mut tables = Vec::new();
     for (n, (source, record)) in records.iter().enumerate() {
         let target = match &request.dataset {

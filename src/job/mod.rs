@@ -22,6 +22,7 @@ pub mod report;
 pub mod restore;
 pub mod retention;
 mod run;
+pub mod sealing;
 pub mod sign;
 mod staging;
 pub mod status;

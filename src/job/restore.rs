@@ -12,7 +12,7 @@ use super::run::{self, Undo};
 use super::staging::Staging;
 use super::validate::{self, Validation};
 use super::verify::{checked, definition, format};
-use super::{Context, JobError, copies, inspect, parallel};
+use super::{Context, JobError, copies, inspect, parallel, sealing};
 use crate::catalog::Entry;
 use crate::google::bigquery::QueryOptions;
 use crate::ingestion;
@@ -115,7 +115,9 @@ async fn facts(context: &Context, entry: &Entry, request: &RestoreRequest) -> Re
         facts.ingestion.push(IngestionFacts { job, state: state.as_ref().map(ingestion::state_name) });
     }
     let read_from = read_from(entry)?;
-    if let Some(place) = context.config.staging.as_ref().filter(|_| !staging::reaches(&read_from)) {
+    if let Some(place) =
+        context.config.staging.as_ref().filter(|_| entry.manifest.sealing.is_some() || !staging::reaches(&read_from))
+    {
         facts.staging = Some(destination(context, place).await?);
     }
     facts.read_from = Some(read_from);
@@ -147,7 +149,7 @@ pub async fn run(context: &Context, entry: &Entry, request: &RestoreRequest) -> 
     if let Some(note) = note {
         context.observer.note(&note);
     }
-    let entry = &entry;
+    let entry = &sealing::open(context, &entry).await?;
     let (plan, _) = look_and_plan(context, entry, request).await?;
     let planned_at = context.now();
     let note = format!("{} of {}", count(plan.tables().count(), "table"), plan.backup);

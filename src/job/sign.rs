@@ -40,7 +40,7 @@ pub async fn run(context: &Context, backup: Option<&BackupName>) -> Result<Signa
             for (n, entry) in entries.iter().enumerate() {
                 let name = &entry.manifest.name;
                 context.observer.progress("sign", n + 1, total, name.as_str());
-                let read = verify::of_bytes(context, entry).await?;
+                let read = verify::of_bytes(context, entry, context.depth()).await?;
                 if read.passed() {
                     sign(context, entry).await?;
                     outcome.signed.push(name.clone());

@@ -9,13 +9,14 @@ use super::backup::count;
 use super::inspect::again_when_changed;
 use super::run::Undo;
 use super::{Context, JobError, contents};
-use crate::manifest::ObjectRecord;
+use crate::manifest::{ObjectRecord, SealingRecord};
 use crate::model::{Failure, Place};
 use crate::plan::staging::restore_folder;
 use crate::saga::Done;
 use crate::store::Store;
 
-/// Moves a file that BigQuery has written on into the vault, under the same key. Gives its record there.
+/// Moves a file that BigQuery has written on into the vault, under the same key, sealed where that is asked (the key says so
+/// then). Gives its record there.
 ///
 /// # Errors
 /// `Corrupt` when it arrives as something else than the record says, time and again.
@@ -23,9 +24,10 @@ pub(super) async fn move_on(
     staging: &dyn Store,
     vault: &dyn Store,
     file: &ObjectRecord,
+    sealing: Option<&SealingRecord>,
 ) -> Result<ObjectRecord, Failure> {
     let kept = again_when_changed(async || {
-        let kept = contents::write(vault, &file.key, contents::read(staging, file).await?).await?;
+        let kept = contents::write(vault, &file.key, contents::read(staging, file).await?, sealing).await?;
         if kept.digests == file.digests {
             return Ok(kept);
         }
@@ -82,7 +84,7 @@ impl<'a> Staging<'a> {
     pub async fn bring(&self, vault: &dyn Store, object: &ObjectRecord) -> Result<String, Failure> {
         let key = self.key(object);
         again_when_changed(async || {
-            contents::write(self.store.as_ref(), &key, contents::read(vault, object).await?).await.map(drop)
+            contents::write(self.store.as_ref(), &key, contents::read(vault, object).await?, None).await.map(drop)
         })
         .await?;
         Ok(format!("{}/{key}", self.place))
@@ -107,6 +109,11 @@ impl<'a> Staging<'a> {
     }
 
     fn key(&self, object: &ObjectRecord) -> String {
-        format!("{}/{}", self.folder, object.key)
+        // What lies here is the content.
+        let name = match object.is_sealed() {
+            true => object.key.trim_end_matches(".age").trim_end_matches(".zst"),
+            false => &object.key,
+        };
+        format!("{}/{name}", self.folder)
     }
 }

@@ -6,12 +6,12 @@ use futures::{StreamExt, stream};
 use serde::Serialize;
 
 use super::inspect::{self, TableReader};
-use super::{Context, JobError};
+use super::{Context, JobError, sealing};
 use crate::catalog::{Entry, MANIFEST, STATEMENT};
 use crate::config::TableFormat;
 use crate::manifest::{BigQueryRecord, ObjectRecord, TableRecord};
 use crate::model::schema::Schema;
-use crate::model::{BackupName, Failure};
+use crate::model::{BackupName, Digests, Failure};
 use crate::plan::backup::folder;
 use crate::source::bigquery::Definition;
 
@@ -23,7 +23,33 @@ pub struct Verification {
     pub size_bytes: u64,
     pub row_count: u64,
     pub table_count: usize,
+    /// Whether rows and figures were read; of what is sealed without its key only that it lies there as it was written.
+    pub content_read: bool,
+    /// What the findings come to.
+    pub state: VerifiedState,
     pub findings: Vec<Finding>,
+}
+
+/// What a verification comes to, the gravest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerifiedState {
+    /// Something there is not what was written.
+    Corrupt,
+    /// All that is there is what was written, and something is not there.
+    Missing,
+    /// All lies there as it was written, and no key at hand opens it.
+    Sealed,
+    Complete,
+}
+
+/// How much is read of what is sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Every stored byte, which needs no key.
+    Stored,
+    /// Content too: rows and figures.
+    Content,
 }
 
 /// Something that is not as the manifest says.
@@ -43,11 +69,23 @@ pub enum FindingKind {
     Corrupt,
     /// An object lies among the backup's, and its manifest does not name it.
     Unexpected,
+    /// No key at hand opens it.
+    Sealed,
 }
 
 impl Verification {
     pub fn passed(&self) -> bool {
         self.findings.is_empty()
+    }
+
+    fn settle(&mut self) {
+        self.findings.sort_by(|a, b| a.object.cmp(&b.object));
+        let states = self.findings.iter().map(|finding| match finding.kind {
+            FindingKind::Corrupt | FindingKind::Unexpected => VerifiedState::Corrupt,
+            FindingKind::Missing => VerifiedState::Missing,
+            FindingKind::Sealed => VerifiedState::Sealed,
+        });
+        self.state = states.min().unwrap_or(VerifiedState::Complete);
     }
 }
 
@@ -55,14 +93,14 @@ impl Verification {
 ///
 /// # Errors
 /// When the store cannot be read at all; what is wrong with the backup are findings.
-pub async fn run(context: &Context, entry: &Entry) -> Result<Verification, JobError> {
-    let mut verification = of_bytes(context, entry).await?;
+pub async fn run(context: &Context, entry: &Entry, depth: Depth) -> Result<Verification, JobError> {
+    let mut verification = of_bytes(context, entry, depth).await?;
     if let Err(doubt) = context.catalog.check(entry).await? {
         let message = format!("{}: {}", doubt.kind, doubt.message);
         verification.findings.push(Finding { object: doubt.place, kind: FindingKind::Corrupt, message });
     }
     verification.findings.extend(unexpected(entry).await?);
-    verification.findings.sort_by(|a, b| a.object.cmp(&b.object));
+    verification.settle();
     Ok(verification)
 }
 
@@ -94,18 +132,34 @@ async fn unexpected(entry: &Entry) -> Result<Vec<Finding>, Failure> {
 }
 
 /// Reads every object of a backup: whether it is what its manifest says, whoever wrote that.
-pub(super) async fn of_bytes(context: &Context, entry: &Entry) -> Result<Verification, JobError> {
+pub(super) async fn of_bytes(context: &Context, entry: &Entry, depth: Depth) -> Result<Verification, JobError> {
     let manifest = &entry.manifest;
     let mut findings = Vec::new();
-    let tables: Vec<(&BigQueryRecord, &TableRecord)> =
-        manifest.bigquery().flat_map(|source| source.tables.iter().map(move |table| (source, table))).collect();
+    let opened = match depth {
+        _ if manifest.sealing.is_none() => Some(entry.clone()),
+        Depth::Stored => None,
+        Depth::Content => match sealing::open(context, entry).await {
+            Ok(opened) => Some(opened),
+            Err(Failure::Sealed { object, message }) => {
+                findings.push(Finding { object, kind: FindingKind::Sealed, message });
+                None
+            }
+            Err(error) => return Err(error.into()),
+        },
+    };
+    let tables: Vec<(&BigQueryRecord, &TableRecord)> = match &opened {
+        Some(_) => {
+            manifest.bigquery().flat_map(|source| source.tables.iter().map(move |table| (source, table))).collect()
+        }
+        None => vec![],
+    };
     let in_tables: HashSet<&str> =
         tables.iter().flat_map(|(_, table)| &table.objects).map(|object| object.key.as_str()).collect();
 
-    // What is no table file: definitions, sheets.
+    // What is no table file: definitions, sheets; all of it, where the content is not read.
     let others: Vec<&ObjectRecord> = manifest.objects().filter(|o| !in_tables.contains(o.key.as_str())).collect();
     let checked: Vec<Result<Vec<Finding>, Failure>> = stream::iter(others)
-        .map(|object| plain(entry, object))
+        .map(|object| plain(entry, opened.as_ref(), object))
         .buffer_unordered(context.config.parallel)
         .collect()
         .await;
@@ -116,7 +170,10 @@ pub(super) async fn of_bytes(context: &Context, entry: &Entry) -> Result<Verific
     let total = tables.len();
     let mut done = 0;
     let mut checks = stream::iter(tables.iter().map(|(_, record)| *record))
-        .map(|record| async move { (record, table(entry, record).await) })
+        .map(|record| {
+            let opened = opened.as_ref().unwrap_or(entry);
+            async move { (record, table(entry, opened, record).await) }
+        })
         .buffer_unordered(context.config.parallel);
     while let Some((record, found)) = checks.next().await {
         findings.extend(found?);
@@ -125,28 +182,56 @@ pub(super) async fn of_bytes(context: &Context, entry: &Entry) -> Result<Verific
     }
     drop(checks);
 
-    findings.sort_by(|a, b| a.object.cmp(&b.object));
-    Ok(Verification {
+    let mut verification = Verification {
         backup: manifest.name.clone(),
         object_count: manifest.objects().count(),
         size_bytes: manifest.size_bytes(),
         row_count: manifest.row_count(),
-        table_count: total,
+        table_count: manifest.bigquery().map(|source| source.tables.len()).sum(),
+        content_read: opened.is_some(),
+        state: VerifiedState::Complete,
         findings,
-    })
+    };
+    verification.settle();
+    Ok(verification)
 }
 
-async fn plain(entry: &Entry, object: &ObjectRecord) -> Result<Vec<Finding>, Failure> {
-    judge_object(object, inspect::digests(entry.store.as_ref(), &object.key).await)
+/// An object's content, or what is stored of it where it is not opened.
+async fn plain(entry: &Entry, opened: Option<&Entry>, object: &ObjectRecord) -> Result<Vec<Finding>, Failure> {
+    match opened {
+        Some(opened) => {
+            let read = inspect::digests(opened.store.as_ref(), &object.key).await;
+            judge_content(entry, object, read).await
+        }
+        None => judge_object(object, object.in_store(), inspect::digests(entry.store.as_ref(), &object.key).await),
+    }
+}
+
+/// As `judge_object`. A byte that was changed where the key is wrapped looks like another's key: what is stored decides.
+async fn judge_content(
+    entry: &Entry,
+    object: &ObjectRecord,
+    read: Result<Digests, Failure>,
+) -> Result<Vec<Finding>, Failure> {
+    let findings = judge_object(object, &object.digests, read)?;
+    if !findings.iter().any(|finding| finding.kind == FindingKind::Sealed) {
+        return Ok(findings);
+    }
+    let stored = judge_object(object, object.in_store(), inspect::digests(entry.store.as_ref(), &object.key).await)?;
+    Ok(if stored.is_empty() { findings } else { stored })
 }
 
 /// What reading an object gave, held against its record.
-fn judge_object(object: &ObjectRecord, read: Result<crate::model::Digests, Failure>) -> Result<Vec<Finding>, Failure> {
+fn judge_object(
+    object: &ObjectRecord,
+    expected: &Digests,
+    read: Result<Digests, Failure>,
+) -> Result<Vec<Finding>, Failure> {
     let finding = |kind, message: String| Ok(vec![Finding { object: object.key.clone(), kind, message }]);
     match read {
-        Ok(found) if found == object.digests => Ok(vec![]),
+        Ok(found) if found == *expected => Ok(vec![]),
         Ok(found) => {
-            let (a, b) = (&object.digests, &found);
+            let (a, b) = (expected, &found);
             let message = if a.size_bytes == b.size_bytes {
                 format!("its SHA-256 is {}, written was {}", b.sha256_hex(), a.sha256_hex())
             } else {
@@ -156,16 +241,17 @@ fn judge_object(object: &ObjectRecord, read: Result<crate::model::Digests, Failu
         }
         Err(Failure::NotFound { .. }) => finding(FindingKind::Missing, "is not there".into()),
         Err(Failure::Corrupt { message, .. }) => finding(FindingKind::Corrupt, message),
+        Err(Failure::Sealed { message, .. }) => finding(FindingKind::Sealed, message),
         Err(error) => Err(error),
     }
 }
 
-async fn table(entry: &Entry, record: &TableRecord) -> Result<Vec<Finding>, Failure> {
+async fn table(entry: &Entry, opened: &Entry, record: &TableRecord) -> Result<Vec<Finding>, Failure> {
     let broken = |message: String| Finding { object: record.table.to_string(), kind: FindingKind::Corrupt, message };
-    let definition = match definition(entry, &record.meta).await {
+    let definition = match definition(opened, &record.meta).await {
         Ok(definition) => definition,
         // Told by the check of the object itself; without a schema the rows cannot be read.
-        Err(Failure::NotFound { .. } | Failure::Corrupt { .. }) => return Ok(vec![]),
+        Err(Failure::NotFound { .. } | Failure::Corrupt { .. } | Failure::Sealed { .. }) => return Ok(vec![]),
         Err(error) => return Err(error),
     };
     let schema = match Schema::from_json(&definition.schema()) {
@@ -178,15 +264,15 @@ async fn table(entry: &Entry, record: &TableRecord) -> Result<Vec<Finding>, Fail
     let mut reader = TableReader::new(&schema, format);
     let mut findings = Vec::new();
     for object in &record.objects {
-        match reader.read(entry.store.as_ref(), &object.key).await {
+        match reader.read(opened.store.as_ref(), &object.key).await {
             Ok((digests, rows)) => {
-                findings.extend(judge_object(object, Ok(digests))?);
+                findings.extend(judge_object(object, &object.digests, Ok(digests))?);
                 if object.row_count != Some(rows) {
                     let message = format!("holds {rows} rows, written were {}", object.row_count.unwrap_or(0));
                     findings.push(Finding { object: object.key.clone(), kind: FindingKind::Corrupt, message });
                 }
             }
-            Err(error) => findings.extend(judge_object(object, Err(error))?),
+            Err(error) => findings.extend(judge_content(entry, object, Err(error)).await?),
         }
     }
     if !findings.is_empty() {
@@ -217,7 +303,7 @@ pub(super) async fn definition(entry: &Entry, object: &ObjectRecord) -> Result<D
 /// Reads a small object, checked against its digest.
 pub(super) async fn checked(entry: &Entry, object: &ObjectRecord) -> Result<bytes::Bytes, Failure> {
     let (bytes, _) = entry.store.get(&object.key).await?;
-    if crate::model::Digests::of(&bytes) != object.digests {
+    if Digests::of(&bytes) != object.digests {
         let place = format!("{}/{}", entry.store.describe(), object.key);
         return Err(Failure::Corrupt { object: place, message: "is not what was written".into() });
     }

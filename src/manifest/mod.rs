@@ -11,9 +11,9 @@ pub mod signed;
 mod statement;
 
 pub use doubt::{Doubt, DoubtKind};
-pub use read::{FORMAT, ManifestError, read, write};
+pub use read::{FORMAT, ManifestError, UNSEALED_FORMAT, read, write};
 pub use record::{
-    BigQueryRecord, Manifest, ObjectRecord, PauseRecord, Previous, QueryResult, RoutineRecord, SheetsRecord,
-    SourceRecord, StepTiming, TabRecord, TableRecord, ViewRecord,
+    BigQueryRecord, Manifest, ObjectRecord, PauseRecord, Previous, QueryResult, RoutineRecord, SealingRecord,
+    SheetsRecord, SourceRecord, StepTiming, StoredForm, TabRecord, TableRecord, ViewRecord, WrappedIdentity,
 };
 pub use statement::{Found, Statement, judge};

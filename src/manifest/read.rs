@@ -3,9 +3,12 @@
 use serde::Deserialize;
 
 use super::Manifest;
+use crate::model::Encoding;
 
-/// The version that this program writes, and the newest that it reads.
-pub const FORMAT: u32 = 1;
+/// The newest version that this program reads. What is sealed is written as this: older programs would take it for damaged.
+pub const FORMAT: u32 = 2;
+/// The version of a backup that is not sealed.
+pub const UNSEALED_FORMAT: u32 = 1;
 
 /// Why bytes are no manifest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +43,12 @@ pub fn read(bytes: &[u8]) -> Result<Manifest, ManifestError> {
         let inside = !object.key.starts_with('/') && object.key.split('/').all(|part| !matches!(part, "" | "." | ".."));
         if !inside {
             return Err(ManifestError::Inconsistent { message: format!("the key '{}' leaves the vault", object.key) });
+        }
+        if let Some(stored) = &object.stored
+            && (manifest.sealing.is_none() || stored.encodings.last() != Some(&Encoding::Age))
+        {
+            let message = format!("'{}' is stored in another form than the backup's", object.key);
+            return Err(ManifestError::Inconsistent { message });
         }
     }
     Ok(manifest)
@@ -79,6 +88,7 @@ mod tests {
             previous: None,
             notes: vec![],
             attention: vec![],
+            sealing: None,
         }
     }
 
@@ -98,6 +108,6 @@ mod tests {
 
     #[test]
     fn a_newer_format_is_told_apart_from_garbage() {
-        assert_eq!(read(br#"{"format":2,"new":"shape"}"#), Err(ManifestError::Newer { found: 2 }));
+        assert_eq!(read(br#"{"format":3,"new":"shape"}"#), Err(ManifestError::Newer { found: 3 }));
     }
 }

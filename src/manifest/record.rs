@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model::{BackupName, DatasetId, Digests, TableId, TierName, Totals};
+use crate::model::{BackupName, DatasetId, Digests, Encoding, Recipient, TableId, TierName, Totals};
 
 /// A committed backup.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,6 +41,29 @@ pub struct Manifest {
     /// What somebody must look at: a source that was full in the last backup and is empty in this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attention: Vec<String>,
+    /// Who can open its objects; `None`: they are not sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealing: Option<SealingRecord>,
+}
+
+/// Who can open a sealed backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealingRecord {
+    /// Everybody who can, the backup's own identity among them.
+    pub recipients: Vec<Recipient>,
+    /// The backup's own identity, which only Cloud KMS can unwrap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kms: Option<WrappedIdentity>,
+}
+
+/// An identity that was drawn for one backup, encrypted by Cloud KMS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrappedIdentity {
+    /// `projects/P/locations/L/keyRings/R/cryptoKeys/K`.
+    pub key: String,
+    pub recipient: Recipient,
+    /// The identity's text, encrypted; base64.
+    pub ciphertext: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,6 +165,29 @@ pub struct ObjectRecord {
     /// Rows in the object, when it holds rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub row_count: Option<u64>,
+    /// What lies in the store, where it is not the content itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<Box<StoredForm>>,
+}
+
+/// An object's bytes as they lie in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredForm {
+    #[serde(flatten)]
+    pub digests: Digests,
+    /// What was done to the content, in this order.
+    pub encodings: Vec<Encoding>,
+}
+
+impl ObjectRecord {
+    /// The digests of what lies in the store: checked without any key.
+    pub fn in_store(&self) -> &Digests {
+        self.stored.as_ref().map_or(&self.digests, |stored| &stored.digests)
+    }
+
+    pub fn is_sealed(&self) -> bool {
+        self.stored.is_some()
+    }
 }
 
 /// The recorded result of a validation query.

@@ -29,4 +29,7 @@ pub enum Failure {
     /// What came back is not what was written or promised (a digest, a count, a malformed answer).
     #[error("{object}: corrupt: {message}")]
     Corrupt { object: String, message: String },
+    /// The object is sealed, and no key at hand opens it.
+    #[error("{object}: sealed: {message}")]
+    Sealed { object: String, message: String },
 }

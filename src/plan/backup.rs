@@ -7,10 +7,10 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::cost::{self, Cost};
-use super::facts::{BackupFacts, BigQueryFacts, SheetsFacts, SourceFacts, TableFacts};
+use super::facts::{BackupFacts, BigQueryFacts, SealingKeyFacts, SheetsFacts, SourceFacts, TableFacts};
 use super::staging::{self, needs_staging};
 use super::{Refusal, format, order};
-use crate::config::{BigQuerySource, Config, FingerprintSetting, SheetsSource, SourceKind, TableFormat, Tier};
+use crate::config::{BigQuerySource, Config, FingerprintSetting, Seal, SheetsSource, SourceKind, TableFormat, Tier};
 use crate::model::schema::Schema;
 use crate::model::{BackupName, DatasetId, Period, Place, TableId, TierName};
 
@@ -35,6 +35,9 @@ pub struct BackupPlan {
     /// Where BigQuery writes the files first, when it cannot write into the first destination.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub staging: Option<Place>,
+    /// For whom it is sealed; `None`: its objects lie as they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seal: Option<Seal>,
     /// The backup's folder below the destination's root.
     pub folder: String,
     /// Jobs that run and will be paused.
@@ -186,6 +189,9 @@ pub fn plan(
     }
 
     create_only(tier, &mut refusals, &mut notes);
+    if let Some(key) = tier.seal.as_ref().and_then(|seal| seal.kms_key.as_ref()) {
+        sealing_key(key, facts.sealing_key.as_ref(), &mut refusals);
+    }
 
     let mut pause = Vec::new();
     let mut left_alone = Vec::new();
@@ -213,6 +219,7 @@ pub fn plan(
         },
         destinations: tier.places().cloned().collect(),
         staging: facts.staging.as_ref().map(|staging| staging.place.clone()),
+        seal: tier.seal.clone(),
         pause,
         left_alone,
         drain_timeout: config.ingestion.drain_timeout,
@@ -425,6 +432,27 @@ fn written_to(plan: &BigQueryPlan, tier: &Tier, facts: &BackupFacts, refusals: &
             "name a bucket without a lock first, and the locked one as a copy",
         ));
     }
+}
+
+/// Whether the key can wrap a backup's identity now. One that cannot be looked at is asked to before anything is paused.
+fn sealing_key(key: &str, facts: Option<&SealingKeyFacts>, refusals: &mut Vec<Refusal>) {
+    let (message, hint) = match facts {
+        Some(SealingKeyFacts::Missing) => {
+            ("there is no such Cloud KMS key".to_string(), "create it, or correct sealing.kms_key")
+        }
+        Some(SealingKeyFacts::Found { purpose, .. }) if purpose != "ENCRYPT_DECRYPT" => {
+            (format!("is a key for {purpose}"), "name one for ENCRYPT_DECRYPT")
+        }
+        Some(SealingKeyFacts::Found { state, .. }) if state.as_deref() != Some("ENABLED") => {
+            let state = state.as_deref().unwrap_or("missing").to_lowercase();
+            (
+                format!("its primary version is {state}: nothing can be sealed with it"),
+                "enable it, or make another the primary",
+            )
+        }
+        Some(SealingKeyFacts::Hidden | SealingKeyFacts::Found { .. }) | None => return,
+    };
+    refusals.push(Refusal::new(key, message, hint));
 }
 
 fn sheets(source: &SheetsSource, facts: &SheetsFacts, refusals: &mut Vec<Refusal>) -> SheetsPlan {

@@ -64,6 +64,7 @@ fn facts(tables: Vec<TableFacts>) -> BackupFacts {
             job: "projects/demo-project/locations/us-central1/jobs/daily-usage-analytics".into(),
             state: Some("ENABLED".into()),
         }],
+        sealing_key: None,
     }
 }
 

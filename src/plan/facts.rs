@@ -13,6 +13,8 @@ pub struct BackupFacts {
     /// The staging bucket, where the tier needs one and one is named.
     pub staging: Option<DestinationFacts>,
     pub ingestion: Vec<IngestionFacts>,
+    /// Of the Cloud KMS key that the tier is sealed with.
+    pub sealing_key: Option<SealingKeyFacts>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -68,6 +70,18 @@ pub struct DestinationFacts {
     pub location: Option<String>,
     /// A locked retention policy is on the bucket.
     pub retention_locked: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum SealingKeyFacts {
+    Missing,
+    /// Whoever may encrypt need not be allowed to look.
+    Hidden,
+    Found {
+        purpose: String,
+        /// Of the version that encrypts.
+        state: Option<String>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -212,7 +212,10 @@ pub fn plan(manifest: &Manifest, request: &RestoreRequest, facts: &TargetFacts) 
     };
     let loads = |dataset: &&DatasetRestore| dataset.tables.iter().any(|table| table.file_count > 0);
     let by_way_of = match &facts.read_from {
-        Some(place) if !staging::reaches(place) && datasets.iter().any(|dataset| loads(&dataset)) => {
+        Some(place)
+            if (manifest.sealing.is_some() || !staging::reaches(place))
+                && datasets.iter().any(|dataset| loads(&dataset)) =>
+        {
             for dataset in datasets.iter().filter(loads) {
                 let target = (&dataset.target, dataset.location.as_str());
                 staging::check(place, target, facts.staging.as_ref(), &mut refusals);
@@ -425,6 +428,7 @@ mod tests {
             key: key.into(),
             digests: Digests { size_bytes: 9, crc32c: 1, sha256: [0; 32] },
             row_count: None,
+            stored: None,
         }
     }
 
@@ -490,6 +494,7 @@ mod tests {
             previous: None,
             notes: vec![],
             attention: vec![],
+            sealing: None,
         }
     }
 

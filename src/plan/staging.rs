@@ -3,13 +3,14 @@
 
 use super::Refusal;
 use super::facts::DestinationFacts;
-use crate::config::Tier;
+use crate::config::{Destination, Tier};
 use crate::model::{DatasetId, Place};
 
-/// Whether a tier's backups go by way of staging: BigQuery cannot write them where they lie, or nobody could look there at what
-/// it has written.
+/// Whether a tier's backups go by way of staging: BigQuery cannot write them where they lie, or not as they lie there, or nobody
+/// could look there at what it has written.
 pub fn needs_staging(tier: &Tier) -> bool {
-    tier.destinations.first().is_some_and(|primary| primary.create_only || !reaches(&primary.place))
+    let out_of_reach = |primary: &Destination| primary.create_only || !reaches(&primary.place);
+    tier.seal.is_some() || tier.destinations.first().is_some_and(out_of_reach)
 }
 
 /// Whether BigQuery writes and reads files there by itself.
@@ -37,7 +38,10 @@ pub(super) fn check(
 ) {
     let Some(staging) = staging else {
         let hint = "name a bucket in the dataset's location for files on their way: staging = \"gs://bucket/prefix\"";
-        let message = format!("BigQuery works with files in Cloud Storage only, and {} has no staging", dataset.0);
+        let message = match reaches(place) {
+            true => format!("BigQuery neither writes nor reads what is sealed, and {} has no staging", dataset.0),
+            false => format!("BigQuery works with files in Cloud Storage only, and {} has no staging", dataset.0),
+        };
         refusals.push(Refusal::new(place, message, hint));
         return;
     };

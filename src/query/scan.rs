@@ -1,13 +1,12 @@
 //! A backup's table for the engine: which bytes are read, and how they become rows.
 
-use std::io::Read;
 use std::sync::Arc;
 
 use arrow::array::RecordBatchOptions;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::BytesMut;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -16,8 +15,6 @@ use datafusion::physical_optimizer::pruning::PruningPredicate;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
-use futures::StreamExt;
-use futures::stream::Fuse;
 use tokio::sync::mpsc::Sender;
 
 use super::{PARTITIONS, prune};
@@ -26,7 +23,7 @@ use crate::codec::{CodecError, avro, parquet};
 use crate::config::TableFormat;
 use crate::model::Failure;
 use crate::model::schema::Schema;
-use crate::store::{ByteStream, Store};
+use crate::store::{Blocking, Store};
 
 /// One request reads no more than this.
 const REQUEST_BYTES: u64 = 32 << 20;
@@ -191,7 +188,7 @@ impl FileReader<'_> {
 
     async fn avro(&self) -> Result<bool, Failure> {
         let stream = self.table.store.read(&self.file.key).await?;
-        let input = Blocking { runtime: tokio::runtime::Handle::current(), stream: stream.fuse(), chunk: Bytes::new() };
+        let input = Blocking::new(stream);
         // Rows are counted by decoding them; one column is enough.
         let schema = match self.schema.fields.is_empty() {
             true => Schema::new(self.table.schema.fields.iter().take(1).cloned().collect()),
@@ -270,26 +267,4 @@ fn shaped(batch: RecordBatch, projected: &SchemaRef) -> Result<RecordBatch, Code
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(projected.clone(), vec![], &options)
         .map_err(|error| CodecError::Schema { column: String::new(), message: error.to_string() })
-}
-
-/// A stream read by a thread that may block. Whoever reads may ask again after the end, a stream may not be asked.
-struct Blocking {
-    runtime: tokio::runtime::Handle,
-    stream: Fuse<ByteStream>,
-    chunk: Bytes,
-}
-
-impl Read for Blocking {
-    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
-        while self.chunk.is_empty() {
-            match self.runtime.block_on(self.stream.next()) {
-                None => return Ok(0),
-                Some(chunk) => self.chunk = chunk.map_err(std::io::Error::other)?,
-            }
-        }
-        let length = out.len().min(self.chunk.len());
-        out[..length].copy_from_slice(&self.chunk[..length]);
-        self.chunk.advance(length);
-        Ok(length)
-    }
 }

@@ -1,7 +1,8 @@
 //! Objects behind one narrow trait: a bucket, a directory, memory. One conformance suite (`conformance.rs`) says what
-//! every store does. Does not know what the objects mean.
+//! every store does. Does not know what the objects mean, but for what was done to them on their way in (`unsealed.rs`).
 
 mod cloud;
+mod blocking;
 pub mod conformance;
 mod drop_box;
 mod gcs;
@@ -9,6 +10,8 @@ pub mod halt;
 mod key;
 mod local;
 mod memory;
+pub mod sealed;
+mod unsealed;
 
 use std::fmt;
 use std::ops::Range;
@@ -20,10 +23,12 @@ use futures::stream::BoxStream;
 
 use crate::model::Failure;
 pub use cloud::{AzureCredentials, AzureSettings, CloudStore, S3Credentials, S3Settings, Timeouts};
+pub use blocking::Blocking;
 pub use drop_box::DropBox;
 pub use gcs::GcsStore;
 pub use local::LocalStore;
 pub use memory::MemoryStore;
+pub use unsealed::UnsealedStore;
 
 /// Bytes as they come; chunks of at most a few hundred kilobytes.
 pub type ByteStream = BoxStream<'static, Result<Bytes, Failure>>;

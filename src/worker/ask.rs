@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::app::Exit;
+use crate::app::{Exit, of_verification};
 use crate::catalog::Wanted;
 use crate::job::retention::Deletion;
 use crate::job::verify::Verification;
@@ -119,8 +119,8 @@ impl Ask {
             }
             Self::Verify { backup } => {
                 let entry = context.catalog.find(&backup, None).await?;
-                let verification: Verification = verify::run(context, &entry).await?;
-                let exit = if verification.passed() { Exit::Done } else { Exit::Corrupt };
+                let verification: Verification = verify::run(context, &entry, context.depth()).await?;
+                let exit = of_verification(verification.state);
                 Ok(Answer { exit, result: document(&verification) })
             }
             Self::Cleanup => {

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 # The services of the estate, by the names of their documents.
-SERVICES = ["bigquery.v2", "storage.v1", "sheets.v4", "cloudscheduler.v1", "secretmanager.v1", "run.v2", "pubsub.v1"]
+SERVICES = ["bigquery.v2", "storage.v1", "sheets.v4", "cloudscheduler.v1", "secretmanager.v1", "cloudkms.v1", "run.v2", "pubsub.v1"]
 
 
 class Method:

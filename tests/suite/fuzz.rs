@@ -11,8 +11,9 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use strongroom::codec::{avro, ndjson, parquet};
+use strongroom::codec::{avro, ndjson, parquet, seal};
 use strongroom::model::schema::{Field, FieldType, Mode, Schema};
+use strongroom::model::{Encoding, Identity, Secret};
 
 #[path = "../../fuzz/entries.rs"]
 #[allow(dead_code)]
@@ -73,6 +74,17 @@ fn made(entry: &str) -> Vec<Vec<u8>> {
                 file
             })
             .into(),
+        "sealed" => {
+            let identity = &Identity::read_all(&Secret::new(entries::IDENTITY)).unwrap()[0];
+            let recipients = [identity.recipient().clone()];
+            let encodings = [&[Encoding::Age][..], &[Encoding::Zstd, Encoding::Age]];
+            let sealed = |encodings: &[Encoding]| {
+                [0, 300, 70_000].map(|size| {
+                    seal::seal(&rows.as_bytes().repeat(size / 200), &recipients, encodings).unwrap().0.to_vec()
+                })
+            };
+            encodings.into_iter().flat_map(sealed).collect()
+        }
         _ => vec![],
     }
 }
@@ -199,7 +211,7 @@ macro_rules! mutations {
     };
 }
 
-mutations!(manifest, config, avro, parquet, csv, ndjson, records, http);
+mutations!(manifest, config, avro, parquet, csv, ndjson, records, sealed, http);
 
 /// Does nothing unless it was started by [`bounded`].
 #[test]

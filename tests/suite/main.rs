@@ -27,6 +27,7 @@ mod readers;
 mod real_exports;
 mod retention;
 mod sandbox;
+mod sealing;
 mod signals;
 mod simulation;
 mod small;

@@ -302,7 +302,7 @@ fn what_was_tampered_with_is_found() {
     // Gone.
     estate.delete(&object(&key));
     let run = estate.strongroom(&["--json", "verify", name]);
-    assert_eq!((run.code, run.data()[0]["findings"][0]["kind"].as_str()), (12, Some("missing")));
+    assert_eq!((run.code, run.data()[0]["findings"][0]["kind"].as_str()), (22, Some("missing")));
     write(&key, good);
     estate.strongroom(&["verify", name]).ok();
 

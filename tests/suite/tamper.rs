@@ -182,7 +182,9 @@ impl Vault {
                 let Ok(listing) = self.context.catalog.list().await else { return true };
                 let mut wrong = false;
                 for entry in &listing.entries {
-                    wrong |= !verify::run(&self.context, entry).await.is_ok_and(|outcome| outcome.passed());
+                    wrong |= !verify::run(&self.context, entry, self.context.depth())
+                        .await
+                        .is_ok_and(|outcome| outcome.passed());
                 }
                 wrong
             } else {

@@ -5,6 +5,7 @@ mod bigquery;
 mod core;
 mod discovery;
 mod identity;
+mod kms;
 mod metadata;
 mod page;
 mod pubsub;
@@ -30,7 +31,7 @@ use clap::Parser;
 
 use crate::core::{ApiError, Options, Sandbox};
 
-/// A local Google: BigQuery, Cloud Storage, Sheets, Cloud Scheduler, Secret Manager, Pub/Sub and Cloud Run on one port.
+/// A local Google: BigQuery, Cloud Storage, Sheets, Cloud Scheduler, Secret Manager, KMS, Pub/Sub and Cloud Run on one port.
 #[derive(Debug, Parser)]
 #[command(name = "strongroom-sandbox", version, after_long_help = HELP)]
 struct Args {
@@ -84,7 +85,7 @@ struct Args {
 const HELP: &str = "\
 Emulated: BigQuery v2 REST (datasets, tables, jobs, queries, load, extract, copy, snapshots), Cloud Storage (JSON API, \
 uploads of all kinds, batches, the common XML-style calls, lifecycle, holds, retention, soft delete), Sheets v4 values, \
-Cloud Scheduler v1 (jobs fire by the sandbox's clock), Secret Manager v1, Pub/Sub v1 (gRPC and REST), Cloud Run v2 services (no image is run: \
+Cloud Scheduler v1 (jobs fire by the sandbox's clock), Secret Manager v1, Cloud KMS v1 (symmetric keys), Pub/Sub v1 (gRPC and REST), Cloud Run v2 services (no image is run: \
 a stand-in answers at their addresses).
 
 Not emulated: authentication (a token is who it says; every request is let in unless --tokens says otherwise), quotas, prices, latency, gRPC but for Pub/Sub, BigQuery's \
@@ -240,6 +241,7 @@ async fn dispatch(sandbox: Arc<Sandbox>, request: Request) -> Response {
         "v2" => run::serve(&sandbox, request).await,
         "_services" => run::container(&sandbox, request).await,
         "v1" if is_secret_manager(path) => secrets::serve(&sandbox, request).await,
+        "v1" if kms::owns(path) => kms::serve(&sandbox, request).await,
         "v1" if pubsub::owns(path) => pubsub::serve(&sandbox, request).await,
         "v1" => scheduler::serve(&sandbox, request).await,
         _ => storage::serve(&sandbox, request).await,

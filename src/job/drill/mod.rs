@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::run;
-use super::{Context, JobError, copies};
+use super::{Context, JobError, copies, sealing};
 use crate::catalog::marks::Verified;
 use crate::catalog::{Entry, Wanted, drills};
 use crate::config::SourceKind;
@@ -70,7 +70,8 @@ async fn look_and_plan(
         let plan = plan::drill::plan_serving(&context.config, (drill, &suffix), request.scenario);
         return Ok(Subject { plan: plan.map_err(JobError::Refused)?, entry: None });
     }
-    let mut entry = context.catalog.find(wanted, tier).await?;
+    let stored = context.catalog.find(wanted, tier).await?;
+    let mut entry = sealing::open(context, &stored).await?;
     let copies = copies::whole(context, &entry.manifest).await?;
     let facts = DrillFacts {
         copies: copies.iter().map(|(place, _)| place.clone()).collect(),
@@ -80,7 +81,7 @@ async fn look_and_plan(
     let planned = plan::drill::plan(&context.config, (drill, &suffix), request, &entry.manifest, &facts);
     let plan = planned.map_err(JobError::Refused)?;
     if let Some((_, store)) = copies.into_iter().find(|(place, _)| plan.read_from.as_ref() == Some(place)) {
-        entry.store = store;
+        entry = sealing::open(context, &Entry { store, ..stored }).await?;
     }
     Ok(Subject { plan, entry: Some(entry) })
 }

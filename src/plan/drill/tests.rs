@@ -23,6 +23,7 @@ fn manifest() -> Manifest {
         key: "k".into(),
         digests: Digests { size_bytes, crc32c: 1, sha256: [0; 32] },
         row_count: None,
+        stored: None,
     };
     let table = |name: &str, row_count| TableRecord {
         table: format!("demo-project.sales.{name}").parse().unwrap(),

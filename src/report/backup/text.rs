@@ -16,6 +16,11 @@ pub fn plan(plan: &BackupPlan) -> String {
     if let Some(staging) = &plan.staging {
         out.push_str(&format!("  by way of {staging}, which is emptied afterwards\n"));
     }
+    if let Some(seal) = &plan.seal {
+        let recipients = seal.recipients.iter().map(ToString::to_string);
+        let key = seal.kms_key.iter().map(|key| format!("an identity that {key} wraps"));
+        out.push_str(&format!("  sealed for {}\n", recipients.chain(key).collect::<Vec<_>>().join(", ")));
+    }
     out.push_str(&format!("\n1. pause ingestion, for {} at most\n", plan.resume_within));
     for job in &plan.pause {
         out.push_str(&format!("  pause {job}\n"));

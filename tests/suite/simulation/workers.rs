@@ -99,6 +99,7 @@ pub fn context(port: &Arc<Port>) -> Context {
         anomalies: None,
         open: Arc::new(open),
         run_id: None,
+        identity: None,
         nonce: Arc::new(nonce),
         holder: format!("worker {}", port.worker),
         tool: "simulation".into(),
@@ -264,7 +265,7 @@ async fn mark_verified(context: &Context, entry: &Entry) -> Result<(), JobError>
 
 /// A listed backup verifies, unless its removal was decided meanwhile.
 pub async fn verified(context: &Context, world: &World, entry: &Entry) -> Result<(), JobError> {
-    let verification = verify::run(context, entry).await?;
+    let verification = verify::run(context, entry, context.depth()).await?;
     if !verification.passed() && !check::is_removed(world, &entry.manifest) {
         world.violation(format!("{} does not verify: {:?}", entry.manifest.name, verification.findings));
     }

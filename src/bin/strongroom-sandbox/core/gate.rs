@@ -255,6 +255,9 @@ fn redact(mut body: Value) -> Value {
     if let Some(data) = body.pointer_mut("/payload/data") {
         *data = Value::from("REDACTED");
     }
+    if let Some(plain) = body.get_mut("plaintext") {
+        *plain = Value::from("REDACTED");
+    }
     body
 }
 

@@ -30,7 +30,7 @@ pub struct Entry {
     pub path: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub query: String,
-    /// `bigquery`, `storage`, `sheets`, `scheduler`, `secretmanager`, `pubsub`, `run`, `container` or `other`.
+    /// `bigquery`, `storage`, `sheets`, `scheduler`, `secretmanager`, `cloudkms`, `pubsub`, `run`, `container` or `other`.
     pub service: String,
     /// An RPC-like name such as `bigquery.jobs.insert`.
     pub name: String,
@@ -166,6 +166,16 @@ pub fn name_of(method: &str, path: &str, query: &Params) -> (&'static str, Strin
         ["v1", "projects", _, "secrets", rest @ ..] => {
             ("secretmanager", format!("secretmanager.projects.secrets.{}", collection(method, rest)))
         }
+        ["v1", "projects", _, "locations", _, "keyRings", _, "cryptoKeys", _, "cryptoKeyVersions", rest @ ..] => (
+            "cloudkms",
+            format!("cloudkms.projects.locations.keyRings.cryptoKeys.cryptoKeyVersions.{}", collection(method, rest)),
+        ),
+        ["v1", "projects", _, "locations", _, "keyRings", _, "cryptoKeys", rest @ ..] => {
+            ("cloudkms", format!("cloudkms.projects.locations.keyRings.cryptoKeys.{}", collection(method, rest)))
+        }
+        ["v1", "projects", _, "locations", _, "keyRings", rest @ ..] => {
+            ("cloudkms", format!("cloudkms.projects.locations.keyRings.{}", collection(method, rest)))
+        }
         ["google.pubsub.v1.Publisher" | "google.pubsub.v1.Subscriber", rpc] => {
             ("pubsub", format!("pubsub.projects.{}", pubsub_rpc(rpc)))
         }
@@ -215,13 +225,15 @@ fn pubsub_rpc(rpc: &str) -> String {
 
 /// Whether a request of this name may change something.
 pub fn is_mutating(method: &str, name: &str) -> bool {
-    const READS: [&str; 7] = [
+    const READS: [&str; 9] = [
         "bigquery.jobs.query",
         "testIamPermissions",
         "getIamPolicy",
         "token",
         "access",
         "ByDataFilter",
+        "cryptoKeys.encrypt",
+        "cryptoKeys.decrypt",
         "operations.wait",
     ];
     // Over gRPC everything is a POST.

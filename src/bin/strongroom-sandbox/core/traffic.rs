@@ -144,6 +144,9 @@ fn redacted(mut body: Value) -> Value {
     if let Some(data) = body.pointer_mut("/payload/data") {
         *data = Value::from("UkVEQUNURUQ=");
     }
+    if let Some(plain) = body.get_mut("plaintext") {
+        *plain = Value::from("UkVEQUNURUQ=");
+    }
     for name in ["access_token", "id_token", "refresh_token"] {
         if let Some(token) = body.get_mut(name) {
             *token = Value::from("REDACTED");

@@ -120,6 +120,7 @@ pub fn of_request(name: &str, path: &str, params: &Params, body: Option<&Value>)
             (vec![Need::new(name, subject)], None)
         }
         "cloudscheduler" | "secretmanager" | "run" | "pubsub" => named(service, method, &parts),
+        "cloudkms" => kms(method, &parts),
         _ => (Vec::new(), None),
     }
 }
@@ -281,6 +282,24 @@ fn of_job(configuration: &Value) -> Vec<Need> {
         add(&["bigquery.tables.create", "bigquery.tables.updateData"], table(&copy["destinationTable"]));
     }
     needs
+}
+
+/// Cloud KMS: `encrypt` and `decrypt` are permissions on versions, held on the key.
+fn kms(method: &str, parts: &[&str]) -> (Vec<Need>, Option<Subject>) {
+    let resource = parts.get(1..).unwrap_or_default().join("/");
+    let subject = Subject::Named(resource.split(':').next().unwrap_or_default().to_string());
+    let method = method.trim_start_matches("projects.locations.");
+    let mut names = method.rsplit('.');
+    let (verb, collection) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
+    let permission = match verb {
+        "testIamPermissions" => return (Vec::new(), Some(subject)),
+        "encrypt" => "cryptoKeyVersions.useToEncrypt".to_string(),
+        "decrypt" => "cryptoKeyVersions.useToDecrypt".into(),
+        "updatePrimaryVersion" => "cryptoKeys.update".into(),
+        "patch" => format!("{collection}.update"),
+        verb => format!("{collection}.{verb}"),
+    };
+    (vec![Need::new(format!("cloudkms.{permission}"), subject)], None)
 }
 
 /// The newer services, whose paths are resource names: `cloudscheduler.projects.locations.jobs.pause` needs

@@ -89,6 +89,18 @@ fn requests_need_what_googles_tables_say() {
             vec!["secretmanager.versions.add projects/p/secrets/s".into()],
         ),
         (
+            "POST",
+            "/v1/projects/p/locations/l/keyRings/r/cryptoKeys/k:decrypt",
+            json!({}),
+            vec!["cloudkms.cryptoKeyVersions.useToDecrypt projects/p/locations/l/keyRings/r/cryptoKeys/k".into()],
+        ),
+        (
+            "GET",
+            "/v1/projects/p/locations/l/keyRings/r/cryptoKeys/k",
+            json!({}),
+            vec!["cloudkms.cryptoKeys.get projects/p/locations/l/keyRings/r/cryptoKeys/k".into()],
+        ),
+        (
             "PATCH",
             "/v2/projects/p/locations/l/services/s",
             json!({}),
