@@ -21,10 +21,10 @@ pub use prices::{ClassPrice, Prices};
 pub use reader::{Problem, Problems};
 pub use sealing::{Seal, Sealing};
 pub use signing::{KeyPlace, Signing};
-pub use tier::{Destination, Keep, TableFormat, Tier};
+pub use tier::{CopyPolicy, Destination, Keep, TableFormat, Tier};
 pub use valid::{
     BigQuerySource, Config, Credentials, FingerprintSetting, Google, Ingestion, Objectives, Queries, Recover,
-    Retention, SheetsSource, Source, SourceKind,
+    Retention, SheetsSource, Source, SourceKind, Watch,
 };
 pub use worker::{Caller, Role, Token, Worker};
 

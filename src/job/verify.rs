@@ -6,7 +6,7 @@ use futures::{StreamExt, stream};
 use serde::Serialize;
 
 use super::inspect::{self, TableReader};
-use super::{Context, JobError, sealing};
+use super::{Context, JobError, copies, sealing};
 use crate::catalog::{Entry, MANIFEST, STATEMENT};
 use crate::config::TableFormat;
 use crate::manifest::{BigQueryRecord, ObjectRecord, TableRecord};
@@ -28,6 +28,9 @@ pub struct Verification {
     /// What the findings come to.
     pub state: VerifiedState,
     pub findings: Vec<Finding>,
+    /// Where something is wrong: the other places that hold all of it, by size and checksum.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub whole_in: Vec<String>,
 }
 
 /// What a verification comes to, the gravest first.
@@ -100,6 +103,19 @@ pub async fn run(context: &Context, entry: &Entry, depth: Depth) -> Result<Verif
         verification.findings.push(Finding { object: doubt.place, kind: FindingKind::Corrupt, message });
     }
     verification.findings.extend(unexpected(entry).await?);
+    let here = entry.store.describe();
+    if let Some(primary) = context.catalog.primary(&entry.manifest.tier).filter(|primary| primary.describe() != here) {
+        let manifest = &entry.manifest;
+        let key = format!("{}/{MANIFEST}", folder(&manifest.tier, &manifest.name, manifest.started_at));
+        let message = format!("is not there as it was written: what is told here is of {here}");
+        verification.findings.push(Finding { object: primary.address(&key), kind: FindingKind::Missing, message });
+    }
+    verification.findings.sort_by(|a, b| a.object.cmp(&b.object));
+    if !verification.passed() {
+        let others = copies::whole(context, &entry.manifest).await.unwrap_or_default();
+        let others = others.iter().map(|(_, store)| store.describe());
+        verification.whole_in = others.filter(|place| *place != entry.store.describe()).collect();
+    }
     verification.settle();
     Ok(verification)
 }
@@ -191,6 +207,7 @@ pub(super) async fn of_bytes(context: &Context, entry: &Entry, depth: Depth) -> 
         content_read: opened.is_some(),
         state: VerifiedState::Complete,
         findings,
+        whole_in: vec![],
     };
     verification.settle();
     Ok(verification)

@@ -14,6 +14,6 @@ pub use doubt::{Doubt, DoubtKind};
 pub use read::{FORMAT, ManifestError, UNSEALED_FORMAT, read, write};
 pub use record::{
     BigQueryRecord, Manifest, ObjectRecord, PauseRecord, Previous, QueryResult, RoutineRecord, SealingRecord,
-    SheetsRecord, SourceRecord, StepTiming, StoredForm, TabRecord, TableRecord, ViewRecord, WrappedIdentity,
+    SheetsRecord, SourceRecord, StepTiming, StoredForm, TabRecord, TableRecord, ViewRecord, WrappedIdentity, folder_of,
 };
 pub use statement::{Found, Statement, judge};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::run;
-use super::{Context, JobError, copies, sealing};
+use super::{Context, JobError, copies, index, sealing};
 use crate::catalog::marks::Verified;
 use crate::catalog::{Entry, Wanted, drills};
 use crate::config::SourceKind;
@@ -70,9 +70,15 @@ async fn look_and_plan(
         let plan = plan::drill::plan_serving(&context.config, (drill, &suffix), request.scenario);
         return Ok(Subject { plan: plan.map_err(JobError::Refused)?, entry: None });
     }
-    let stored = context.catalog.find(wanted, tier).await?;
+    let mut stored = context.catalog.find(wanted, tier).await?;
+    let mut copies = copies::whole(context, &stored.manifest).await?;
+    if copies.is_empty() {
+        // Together the places may still have all of it, as a restore would find.
+        stored = copies::readable(context, &stored).await?;
+        let place = context.places(&stored.manifest.tier).next().cloned();
+        copies.extend(place.map(|place| (place, stored.store.clone())));
+    }
     let mut entry = sealing::open(context, &stored).await?;
-    let copies = copies::whole(context, &entry.manifest).await?;
     let facts = DrillFacts {
         copies: copies.iter().map(|(place, _)| place.clone()).collect(),
         time_travel_hours: evidence::time_travel_hours(context, &entry).await?,
@@ -149,6 +155,7 @@ async fn keep(context: &Context, subject: &Subject, drilled: &Drilled) -> Result
             how: format!("drill {}", report.drill),
         };
         context.marks.set(&entry.manifest.name, &mark).await?;
+        index::refresh(context).await;
     }
     Ok(place)
 }
