@@ -77,7 +77,7 @@ pub async fn connect(config: Config, path: &Path, observer: Arc<dyn Observer>) -
         }
         None => None,
     };
-    let catalog = Catalog::new(tiers).of_system(&config.name, authority);
+    let catalog = Catalog::new(tiers).of_system(&config.name, authority).at_home(home.clone());
     let host =
         std::env::var("HOSTNAME").or_else(|_| std::fs::read_to_string("/etc/hostname").map(|h| h.trim().to_string()));
     Ok(Context {

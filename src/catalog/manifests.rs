@@ -1,6 +1,6 @@
 //! The catalog: which backups there are. What is listed is complete, because the manifest is written last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,11 +9,14 @@ use jiff::Timestamp;
 
 use super::Tombstone;
 use super::authority::Authority;
+use super::ledger::Ledger;
+use super::runs::outcome_of;
 use crate::codec::digest::Digests;
 use crate::manifest::chronicle::{Commit, Head};
 use crate::manifest::{self, Doubt, Found, Manifest, ManifestError, Statement};
 use crate::model::{BackupName, Failure, TierName};
 use crate::plan;
+use crate::saga::Outcome;
 use crate::store::Store;
 
 /// How many manifests are read at once.
@@ -32,6 +35,8 @@ pub struct Catalog {
     system: String,
     /// Where the catalog is signed: what is not is doubted.
     authority: Option<Authority>,
+    /// Where journal and ledger are kept: they tell whether a backup that only copies hold was committed.
+    home: Option<Arc<dyn Store>>,
 }
 
 /// A backup in the catalog.
@@ -66,6 +71,21 @@ pub struct Listing {
     pub entries: Vec<Entry>,
     pub broken: Vec<Broken>,
     pub doubtful: Vec<Doubtful>,
+    /// Manifests that are missing or damaged in the primary, of backups that a copy tells of.
+    pub damaged: Vec<Damaged>,
+    /// Copies' places that could not be looked at, and why.
+    pub unseen: Vec<String>,
+}
+
+/// A manifest that one place does not have as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damaged {
+    pub backup: BackupName,
+    /// The whole address of the manifest.
+    pub place: String,
+    pub message: String,
+    /// The place that has it.
+    pub read_from: String,
 }
 
 /// What lies in a backup's folder in one place.
@@ -79,6 +99,27 @@ pub struct Copy {
     pub statement: Option<Bytes>,
     /// What the statement says; `None` without one.
     pub judged: Option<Result<Option<Statement>, Doubt>>,
+}
+
+/// What lies in the place of a manifest.
+#[allow(clippy::large_enum_variant)] // nearly all are copies
+enum Lying {
+    /// Not committed, being removed, or lost.
+    Nothing,
+    /// A tombstone: abandoned, or removed.
+    Stone {
+        folder: String,
+    },
+    Copy(Copy),
+}
+
+/// What the first place of a tier says.
+#[derive(Default)]
+struct TierListing {
+    store: Option<Arc<dyn Store>>,
+    /// Folders of which nothing more need be asked.
+    settled: BTreeSet<String>,
+    broken: BTreeMap<String, Broken>,
 }
 
 /// Which backup is meant.
@@ -105,7 +146,13 @@ pub enum CatalogError {
 
 impl Catalog {
     pub fn new(tiers: BTreeMap<TierName, Vec<Arc<dyn Store>>>) -> Self {
-        Self { tiers, system: String::new(), authority: None }
+        Self { tiers, system: String::new(), authority: None, home: None }
+    }
+
+    /// The same with the place of journal and ledger: what the primary has lost is listed from the copies.
+    #[must_use]
+    pub fn at_home(self, home: Arc<dyn Store>) -> Self {
+        Self { home: Some(home), ..self }
     }
 
     /// The same for a system of this name, whose backups are signed if there is an authority.
@@ -132,24 +179,117 @@ impl Catalog {
         let mut listing = Listing::default();
         for (tier, stores) in &self.tiers {
             let (store, backups) = self.folders_of_first(tier, stores).await?;
-            let read: Vec<_> = stream::iter(backups)
+            let read: Vec<Lying> = stream::iter(backups)
                 .map(|folder| self.read(&store, folder, self.authority.is_some()))
                 .buffer_unordered(PARALLEL)
                 .try_collect()
                 .await?;
-            for found in read.into_iter().flatten() {
-                match (found.entry, found.judged) {
-                    (Ok(entry), Some(Err(doubt))) => listing.doubtful.push(Doubtful { entry, doubt }),
-                    (Ok(entry), _) => listing.entries.push(entry),
-                    (Err(broken), _) => listing.broken.push(broken),
+            let mut here = TierListing { store: Some(store), ..TierListing::default() };
+            for found in read {
+                match found {
+                    Lying::Nothing => {}
+                    Lying::Stone { folder } => drop(here.settled.insert(folder)),
+                    // What is not believed here may be believed in a copy.
+                    Lying::Copy(Copy { entry: Ok(entry), judged: Some(Err(doubt)), .. }) => {
+                        listing.doubtful.push(Doubtful { entry, doubt });
+                    }
+                    Lying::Copy(Copy { folder, entry: Ok(entry), .. }) => {
+                        here.settled.insert(folder);
+                        listing.entries.push(entry);
+                    }
+                    Lying::Copy(Copy { folder, entry: Err(broken), .. }) => drop(here.broken.insert(folder, broken)),
                 }
             }
+            self.complete(tier, stores, &mut here, &mut listing).await?;
+            listing.broken.extend(here.broken.into_values());
         }
         let key = |entry: &Entry| (entry.manifest.started_at, entry.manifest.name.clone());
         listing.entries.sort_by_key(|entry| std::cmp::Reverse(key(entry)));
         listing.doubtful.sort_by_key(|doubtful| std::cmp::Reverse(key(&doubtful.entry)));
         listing.broken.sort_by(|a, b| a.place.cmp(&b.place));
+        listing.damaged.sort_by(|a, b| a.place.cmp(&b.place));
         Ok(listing)
+    }
+
+    /// Adds what the first place of a tier has lost, from its copies. A copy that cannot be looked at stops nobody.
+    async fn complete(
+        &self,
+        tier: &TierName,
+        stores: &[Arc<dyn Store>],
+        here: &mut TierListing,
+        listing: &mut Listing,
+    ) -> Result<(), Failure> {
+        let (Some(home), Some(first)) = (&self.home, &here.store) else { return Ok(()) };
+        let first = first.describe();
+        // The ledger is read once, and only where something is missing.
+        let mut ledger = None;
+        for store in stores.iter().filter(|store| store.describe() != first) {
+            let folders = match self.folders(tier, store).await {
+                Ok(folders) => folders,
+                Err(error) => {
+                    listing.unseen.push(error.to_string());
+                    continue;
+                }
+            };
+            let missing = folders.into_iter().filter(|folder| !here.settled.contains(folder.trim_end_matches('/')));
+            let read: Vec<Lying> = stream::iter(missing)
+                .map(|folder| self.read(store, folder, true))
+                .buffer_unordered(PARALLEL)
+                .collect::<Vec<_>>()
+                .await
+                .into_iter()
+                .filter_map(|read| read.map_err(|error| listing.unseen.push(error.to_string())).ok())
+                .collect();
+            for found in read {
+                let Lying::Copy(Copy { folder, entry: Ok(entry), judged: Some(Ok(_)), .. }) = found else { continue };
+                if ledger.is_none() {
+                    ledger = Some(Ledger::read(home.as_ref()).await?);
+                }
+                let removing = ledger.as_ref().is_some_and(|ledger| ledger.is_removing(&entry.manifest.name));
+                if removing || !was_committed(home.as_ref(), &entry.manifest.run).await? {
+                    continue;
+                }
+                let broken = here.broken.remove(&folder);
+                let doubted = listing.doubtful.iter().find(|other| other.entry.manifest.name == entry.manifest.name);
+                let message = match (broken, doubted) {
+                    (Some(broken), _) => broken.error.to_string(),
+                    (None, Some(doubtful)) => doubtful.doubt.message.clone(),
+                    (None, None) => "is not there".into(),
+                };
+                listing.damaged.push(Damaged {
+                    backup: entry.manifest.name.clone(),
+                    place: format!("{first}/{folder}/{MANIFEST}"),
+                    message,
+                    read_from: store.describe(),
+                });
+                here.settled.insert(folder);
+                listing.entries.push(entry);
+            }
+        }
+        Ok(())
+    }
+
+    /// The backup as somebody vouches for it: where the manifest is not what was stated of it, a copy whose is.
+    ///
+    /// # Errors
+    /// When the entry's own place cannot be read.
+    pub async fn sound(&self, entry: Entry) -> Result<Entry, Failure> {
+        if self.check(&entry).await?.is_ok() {
+            return Ok(entry);
+        }
+        let manifest = &entry.manifest;
+        let folder = plan::backup::folder(&manifest.tier, &manifest.name, manifest.started_at);
+        for store in self.tiers.get(&manifest.tier).into_iter().flatten() {
+            if store.describe() == entry.store.describe() {
+                continue;
+            }
+            if let Ok(Lying::Copy(Copy { entry: Ok(copy), judged: Some(Ok(Some(_))), .. })) =
+                self.read(store, format!("{folder}/"), true).await
+            {
+                return Ok(copy);
+            }
+        }
+        Ok(entry)
     }
 
     /// The folders of a tier in the first of its places that is there.
@@ -176,12 +316,16 @@ impl Catalog {
     /// When the place cannot be listed or read.
     pub async fn copies(&self, tier: &TierName, store: &Arc<dyn Store>) -> Result<Vec<Copy>, Failure> {
         let folders = self.folders(tier, store).await?;
-        let read: Vec<Option<Copy>> = stream::iter(folders)
+        let read: Vec<Lying> = stream::iter(folders)
             .map(|folder| self.read(store, folder, true))
             .buffer_unordered(PARALLEL)
             .try_collect()
             .await?;
-        let mut copies: Vec<Copy> = read.into_iter().flatten().collect();
+        let copy = |found| match found {
+            Lying::Copy(copy) => Some(copy),
+            Lying::Nothing | Lying::Stone { .. } => None,
+        };
+        let mut copies: Vec<Copy> = read.into_iter().filter_map(copy).collect();
         copies.sort_by(|a, b| a.place.cmp(&b.place));
         Ok(copies)
     }
@@ -222,11 +366,13 @@ impl Catalog {
     }
 
     async fn folders(&self, tier: &TierName, store: &Arc<dyn Store>) -> Result<Vec<String>, Failure> {
-        let mut folders = Vec::new();
-        for date in store.list_prefixes(&format!("{tier}/")).await? {
-            folders.extend(store.list_prefixes(&date).await?);
-        }
-        Ok(folders)
+        let days = store.list_prefixes(&format!("{tier}/")).await?;
+        let folders: Vec<Vec<String>> = stream::iter(days)
+            .map(|day| async move { store.list_prefixes(&day).await })
+            .buffered(PARALLEL)
+            .try_collect()
+            .await?;
+        Ok(folders.into_iter().flatten().collect())
     }
 
     /// The backup that is meant; `tier` narrows what "latest" and "at" choose from.
@@ -246,6 +392,7 @@ impl Catalog {
             return Err(CatalogError::Broken { place: broken.place.clone(), error: broken.error.clone() });
         }
         if let Wanted::Named(name) = wanted
+            && !listing.entries.iter().any(|entry| entry.manifest.name == *name)
             && let Some(found) = listing.doubtful.iter().find(|doubtful| doubtful.entry.manifest.name == *name)
         {
             return Err(CatalogError::Doubted(found.doubt.clone()));
@@ -262,7 +409,8 @@ impl Catalog {
                 format!("no backup is as old as {at}"),
             ),
         };
-        found.ok_or_else(|| CatalogError::NotFound(format!("{what}; {newest_hint}")))
+        let found = found.ok_or_else(|| CatalogError::NotFound(format!("{what}; {newest_hint}")))?;
+        Ok(self.sound(found).await?)
     }
 
     /// Writes the manifest: the moment at which the backup begins to exist. What is stated of it is written before, so that
@@ -309,12 +457,12 @@ impl Catalog {
         }
     }
 
-    /// Reads what lies in a folder, which ends with a slash; `None` without a manifest: not committed, or being removed.
-    async fn read(&self, store: &Arc<dyn Store>, folder: String, judged: bool) -> Result<Option<Copy>, Failure> {
+    /// Reads what lies in a folder, which ends with a slash.
+    async fn read(&self, store: &Arc<dyn Store>, folder: String, judged: bool) -> Result<Lying, Failure> {
         let key = format!("{folder}{MANIFEST}");
-        let Some(bytes) = optional(store.as_ref(), &key).await? else { return Ok(None) };
+        let Some(bytes) = optional(store.as_ref(), &key).await? else { return Ok(Lying::Nothing) };
         if Tombstone::is(&bytes) {
-            return Ok(None); // abandoned
+            return Ok(Lying::Stone { folder: folder.trim_end_matches('/').into() });
         }
         let place = format!("{}/{key}", store.describe());
         let statement = if judged { optional(store.as_ref(), &format!("{folder}{STATEMENT}")).await? } else { None };
@@ -332,7 +480,7 @@ impl Catalog {
             Ok(manifest) => manifest,
             Err(error) => {
                 let entry = Err(Broken { place: place.clone(), error });
-                return Ok(Some(Copy { folder, place, entry, statement, judged: None }));
+                return Ok(Lying::Copy(Copy { folder, place, entry, statement, judged: None }));
             }
         };
         let digests = Digests::of(&bytes);
@@ -345,7 +493,7 @@ impl Catalog {
         let trusted = self.authority.as_ref().map(|authority| authority.trusted.as_ref());
         let judge = || manifest::judge(&self.found(&entry, &folder, &place), statement.as_deref(), trusted);
         let judged = judged.then(judge);
-        Ok(Some(Copy { folder, place, entry: Ok(entry), statement, judged }))
+        Ok(Lying::Copy(Copy { folder, place, entry: Ok(entry), statement, judged }))
     }
 
     /// What the statement beside a manifest says of it.
@@ -386,6 +534,11 @@ impl Entry {
             places,
         }
     }
+}
+
+/// Whether a run has committed what it wrote: its journal says so, or is lost with the rest.
+async fn was_committed(home: &dyn Store, run: &str) -> Result<bool, Failure> {
+    Ok(outcome_of(home, run).await?.is_none_or(|outcome| outcome == Some(Outcome::Committed)))
 }
 
 async fn optional(store: &dyn Store, key: &str) -> Result<Option<Bytes>, Failure> {

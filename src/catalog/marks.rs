@@ -1,6 +1,6 @@
 //! Marks: what is said of a backup after it was committed. A manifest is never changed; marks lie beside the catalog.
 //!
-//! `_strongroom/marks/{backup}/{verified,pinned,condemned}.json`, below the home's root. A mark names the commit id of its
+//! `_strongroom/marks/{backup}/{verified,pinned,condemned,approved}.json`, below the home's root. A mark names the commit id of its
 //! backup: a backup that later takes the name does not inherit it.
 //!
 //! Where the catalog is signed, the chronicle is what counts: a mark that somebody puts there or takes away changes nothing. The
@@ -64,12 +64,24 @@ pub struct Condemned {
     pub by_hand: bool,
 }
 
+/// The change before which the backup was taken is verified: it need not be kept for that any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approved {
+    pub commit_id: String,
+    pub at: Timestamp,
+    /// Who says so.
+    pub by: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
 /// All that is said of one backup.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Marks {
     pub verified: Option<Verified>,
     pub pinned: Option<Pinned>,
     pub condemned: Option<Condemned>,
+    pub approved: Option<Approved>,
 }
 
 /// A kind of mark.
@@ -101,6 +113,7 @@ macro_rules! mark {
 mark!(Verified, "verified");
 mark!(Pinned, "pinned");
 mark!(Condemned, "condemned");
+mark!(Approved, "approved");
 
 fn key(backup: &BackupName, kind: &str) -> String {
     format!("{OWN_FOLDER}/marks/{backup}/{kind}.json")
@@ -110,7 +123,7 @@ fn key(backup: &BackupName, kind: &str) -> String {
 pub const REMOVING: &str = "removing";
 
 /// The kinds of marks.
-const KINDS: [&str; 3] = [Verified::KIND, Pinned::KIND, Condemned::KIND];
+const KINDS: [&str; 4] = [Verified::KIND, Pinned::KIND, Condemned::KIND, Approved::KIND];
 
 /// All marks of a system. Cheap to clone.
 #[derive(Clone)]
@@ -181,12 +194,13 @@ impl Book {
     pub async fn of(&self, backup: &BackupName, commit_id: &str) -> Result<Marks, Failure> {
         let Some(chronicle) = &self.chronicle else {
             let home = self.home.as_ref();
-            let (verified, pinned, condemned) = tokio::try_join!(
+            let (verified, pinned, condemned, approved) = tokio::try_join!(
+                one(home, backup, commit_id),
                 one(home, backup, commit_id),
                 one(home, backup, commit_id),
                 one(home, backup, commit_id)
             )?;
-            return Ok(Marks { verified, pinned, condemned });
+            return Ok(Marks { verified, pinned, condemned, approved });
         };
         signed(&chronicle.read().await?.history, backup, commit_id)
     }
@@ -312,6 +326,7 @@ pub fn signed(history: &History, backup: &BackupName, commit_id: &str) -> Result
         verified: one(history, backup, commit_id)?,
         pinned: one(history, backup, commit_id)?,
         condemned: one(history, backup, commit_id)?,
+        approved: one(history, backup, commit_id)?,
     })
 }
 

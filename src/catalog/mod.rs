@@ -18,7 +18,9 @@ pub use chronicle::{Chronicle, Reading};
 pub use journal::{OpenRun, StoreJournal, has_markers, log_of, open_runs, sweep_markers};
 pub use lease::{HOLD_ON, Lease, LeaseError, TIME_TO_LIVE};
 pub use ledger::{Decision, Ledger};
-pub use manifests::{Broken, Catalog, CatalogError, Copy, Doubtful, Entry, Listing, MANIFEST, STATEMENT, Wanted};
+pub use manifests::{
+    Broken, Catalog, CatalogError, Copy, Damaged, Doubtful, Entry, Listing, MANIFEST, STATEMENT, Wanted,
+};
 pub use runs::{RunSummary, remove_journal, runs};
 pub use tombstone::{Standing, Tombstone};
 

@@ -46,6 +46,24 @@ pub async fn runs(home: &dyn Store, before: Timestamp) -> Result<Vec<RunSummary>
         .await
 }
 
+/// How a run ended, as its last record tells: `None` without a journal, `Some(None)` while it is open.
+///
+/// # Errors
+/// When the store cannot be read, or the record is damaged.
+pub(super) async fn outcome_of(home: &dyn Store, run: &str) -> Result<Option<Option<Outcome>>, Failure> {
+    let records = match home.list(&format!("{OWN_FOLDER}/journal/{run}/")).await {
+        Ok(records) => records,
+        Err(Failure::NotFound { .. }) => return Ok(None), // the place is gone
+        Err(error) => return Err(error),
+    };
+    let Some(last) = records.last() else { return Ok(None) };
+    let outcome = match record(home, &last.key).await?.entry {
+        Entry::Closed { outcome } => Some(outcome),
+        _ => None,
+    };
+    Ok(Some(outcome))
+}
+
 async fn summary(home: &dyn Store, run: String, first: &str, last: &str) -> Result<RunSummary, Failure> {
     let (opened, ended) = tokio::try_join!(record(home, first), record(home, last))?;
     let (verb, subject) = match opened.entry {

@@ -2,6 +2,8 @@
 //!
 //! A worker that was overtaken may have its manifest under way. Whoever takes its backup back puts a tombstone there first,
 //! by put-if-absent: of manifest and tombstone one comes first, and that one stands.
+//!
+//! One also takes the place of the manifest of a backup that was removed, as long as objects in its folder are part of others.
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -18,9 +20,12 @@ const TRIES: u32 = 8;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tombstone {
-    /// The run that did not come to its end.
+    /// The run that did not come to its end; empty for a backup that was removed.
     pub abandoned_run: String,
     pub at: Timestamp,
+    /// The backup was removed, and others are made of objects that still lie here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removed: bool,
 }
 
 /// What stands in a manifest's place.
@@ -34,6 +39,16 @@ impl Tombstone {
     /// Whether this is one, and no manifest.
     pub fn is(bytes: &[u8]) -> bool {
         bytes.len() <= MAX_BYTES && serde_json::from_slice::<Self>(bytes).is_ok()
+    }
+
+    /// What stands in place of the manifest of a backup that was removed.
+    pub fn of_removed(at: Timestamp) -> Self {
+        Self { abandoned_run: String::new(), at, removed: true }
+    }
+
+    /// Whether this is one of a backup that was removed.
+    pub fn is_of_removed(bytes: &[u8]) -> bool {
+        Self::is(bytes) && serde_json::from_slice::<Self>(bytes).is_ok_and(|stone| stone.removed)
     }
 
     fn to_bytes(&self) -> Bytes {
@@ -96,7 +111,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_stands() {
         let store = MemoryStore::new();
-        let stone = Tombstone { abandoned_run: "r".into(), at: Timestamp::UNIX_EPOCH };
+        let stone = Tombstone { abandoned_run: "r".into(), at: Timestamp::UNIX_EPOCH, removed: false };
         assert_eq!(stone.place(&store, "a").await.unwrap(), Standing::Tombstone);
         assert_eq!(stone.place(&store, "a").await.unwrap(), Standing::Tombstone);
         let refused = store.put_if_absent("a/manifest.json", Bytes::from_static(b"{}")).await;

@@ -2,6 +2,7 @@
 
 mod backup;
 mod buckets;
+mod catalog;
 mod delete;
 mod diff;
 mod drill;
@@ -14,12 +15,14 @@ mod progress;
 #[cfg(feature = "query")]
 mod query;
 mod recover;
+mod repair;
 mod report;
 mod restore;
 mod retention;
 mod serve;
 mod show;
 mod sign;
+mod stats;
 mod status;
 mod validate;
 mod verify;
@@ -111,6 +114,10 @@ enum Verb {
     Retention(retention::Args),
     /// Keep a backup whatever the rules say
     Pin(pin::Args),
+    /// Say that the change is verified before which a backup was taken: it is not kept for ever any more
+    Approve(pin::ApproveArgs),
+    /// Make all copies of a backup whole again from one another
+    Repair(repair::Args),
     /// Leave a backup to the rules again
     Unpin(pin::UnpinArgs),
     /// Hold the buckets against what they are to be, and make them so
@@ -134,6 +141,11 @@ enum Verb {
     Resume(ingest::Args),
     /// Take back what runs that died left behind, ingestion first
     Recover(recover::Args),
+    /// How many backups there are, how large, how old, and how they grow
+    Stats(stats::Args),
+    /// The index of the backups, for people and their scripts
+    #[command(subcommand)]
+    Catalog(catalog::Verb),
     /// Say whether all is well
     Status(status::Args),
     /// The worker: all of this over HTTP, for Cloud Scheduler, operators and monitoring
@@ -232,9 +244,11 @@ impl Verb {
         match self {
             Self::Backup(_) | Self::Restore(_) | Self::Drill(_) | Self::Retention(_) | Self::Delete(_) => true,
             Self::Pin(_) | Self::Unpin(_) | Self::Pause(_) | Self::Resume(_) | Self::Recover(_) => true,
-            Self::Sign(_) | Self::Serve(_) => true,
+            Self::Sign(_) | Self::Serve(_) | Self::Repair(_) | Self::Approve(_) => true,
             Self::List(_) | Self::Show(_) | Self::Verify(_) | Self::Report(_) | Self::Validate(_) => false,
-            Self::Diff(_) | Self::Status(_) | Self::Key(_) | Self::Buckets(_) => false,
+            Self::Diff(_) | Self::Status(_) | Self::Stats(_) | Self::Key(_) | Self::Catalog(_) | Self::Buckets(_) => {
+                false
+            }
             #[cfg(feature = "query")]
             Self::Query(_) => false,
         }
@@ -255,6 +269,8 @@ async fn carry_out(verb: Verb, context: &Context, output: &Output) -> Result<Exi
         Verb::Key(verb) => Ok(key::run(verb, output)),
         Verb::Retention(args) => retention::run(context, args, output).await,
         Verb::Pin(args) => pin::pin(context, args, output).await,
+        Verb::Approve(args) => pin::approve(context, args, output).await,
+        Verb::Repair(args) => repair::run(context, args, output).await,
         Verb::Unpin(args) => pin::unpin(context, args, output).await,
         Verb::Buckets(verb) => buckets::run(context, verb, output).await,
         Verb::Delete(args) => delete::run(context, args, output).await,
@@ -264,6 +280,8 @@ async fn carry_out(verb: Verb, context: &Context, output: &Output) -> Result<Exi
         Verb::Pause(args) => ingest::run(context, args, true, output).await,
         Verb::Resume(args) => ingest::run(context, args, false, output).await,
         Verb::Recover(args) => recover::run(context, args, output).await,
+        Verb::Stats(args) => stats::run(context, args, output).await,
+        Verb::Catalog(verb) => catalog::run(context, verb, output).await,
         Verb::Status(args) => status::run(context, args, output).await,
         Verb::Serve(args) => serve::run(context, args, output).await,
     }

@@ -1,4 +1,4 @@
-//! `strongroom pin` and `strongroom unpin`
+//! `strongroom pin`, `strongroom unpin` and `strongroom approve`
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -30,6 +30,29 @@ pub(super) struct Args {
 pub(super) struct UnpinArgs {
     /// A backup's name
     backup: BackupName,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ApproveArgs {
+    /// The name of a backup that was taken before a change
+    backup: BackupName,
+
+    /// Who has verified the change
+    #[arg(long, value_name = "WHO", env = "USER")]
+    by: Option<String>,
+
+    /// How, for those who wonder later
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+}
+
+pub(super) async fn approve(context: &Context, args: ApproveArgs, output: &Output) -> Result<Exit, JobError> {
+    super::recover_first(context).await?;
+    let approved = pin::approve(context, &args.backup, args.by, args.note).await?;
+    let keep = context.config.retention.keep_pre_change;
+    let text = format!("the change of {} is verified by {}: it is kept for {keep}\n", args.backup, approved.by);
+    output.result("approved", &json!({"backup": args.backup, "approved": approved}), &text);
+    Ok(Exit::Done)
 }
 
 pub(super) async fn pin(context: &Context, args: Args, output: &Output) -> Result<Exit, JobError> {

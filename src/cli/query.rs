@@ -9,7 +9,7 @@ use super::wanted;
 use crate::app::Exit;
 use crate::catalog::Wanted;
 use crate::codec::row_json::RowJson;
-use crate::job::{Context, JobError, query};
+use crate::job::{Context, JobError, copies, query};
 use crate::model::Failure;
 use crate::report::{Align, Table};
 
@@ -52,7 +52,7 @@ enum Format {
 }
 
 pub(super) async fn run(context: &Context, args: Args, output: &Output) -> Result<Exit, JobError> {
-    let entry = context.catalog.find(&args.backup, None).await?;
+    let entry = copies::readable(context, &context.catalog.find(&args.backup, None).await?).await?;
     let mut rows = query::run(&entry, &args.sql).await?;
     let columns = crate::query::columns(rows.schema());
     if !output.is_json() && args.format != Format::Table {

@@ -2,6 +2,7 @@
 
 use super::output::Output;
 use crate::app::Exit;
+use crate::job::census::BackupCopies;
 use crate::job::status::{self, Status};
 use crate::job::{Context, JobError};
 use crate::report::{self, Align, Table};
@@ -34,6 +35,9 @@ fn text(status: &Status) -> String {
         ]);
     }
     let mut out = table.render();
+    if !status.copies.is_empty() {
+        out.push_str(&copies(&status.copies));
+    }
     for (job, state) in &status.ingestion {
         out.push_str(&format!("  ingestion {job}: {}\n", state.to_lowercase()));
     }
@@ -50,4 +54,25 @@ fn text(status: &Status) -> String {
         out.push_str(&format!("attention: {finding}\n"));
     }
     out
+}
+
+fn copies(backups: &[BackupCopies]) -> String {
+    let columns = [
+        ("backup", Align::Left),
+        ("whole copies", Align::Right),
+        ("kinds", Align::Right),
+        ("offsite", Align::Right),
+        ("policy", Align::Left),
+    ];
+    let mut table = Table::new(&columns);
+    for copies in backups {
+        table.row([
+            copies.backup.to_string(),
+            format!("{} of {}", copies.standing.copies, copies.destination_count),
+            copies.standing.kinds.to_string(),
+            copies.standing.offsite.to_string(),
+            if copies.short.is_empty() { "met".into() } else { copies.short.join(", ") },
+        ]);
+    }
+    table.render()
 }

@@ -160,6 +160,12 @@ fn text(outcome: &Verification) -> String {
         outcome.table_count
     );
     outcome.findings.iter().for_each(|finding| out.push_str(&finding_line(finding)));
+    if !outcome.passed() {
+        for place in &outcome.whole_in {
+            out.push_str(&format!("  {place} has all of it, by size and checksum: a restore takes it from there\n"));
+        }
+        out.push_str(&format!("  hint: strongroom repair {} makes what can be whole again\n", outcome.backup));
+    }
     out
 }
 

@@ -17,10 +17,10 @@ pub use drill::{Drill, SecretName, Service};
 pub use prices::{ClassPrice, Prices};
 pub use reader::{Problem, Problems};
 pub use signing::{KeyPlace, Signing};
-pub use tier::{Destination, Keep, TableFormat, Tier};
+pub use tier::{CopyPolicy, Destination, Keep, TableFormat, Tier};
 pub use valid::{
     BigQuerySource, Config, Credentials, FingerprintSetting, Google, Ingestion, Objectives, Queries, Recover,
-    Retention, SheetsSource, Source, SourceKind,
+    Retention, SheetsSource, Source, SourceKind, Watch,
 };
 pub use worker::{Caller, Role, Token, Worker};
 

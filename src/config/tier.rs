@@ -17,6 +17,24 @@ pub struct Tier {
     pub format: TableFormat,
     /// The first is the primary, the others are copies. Never empty.
     pub destinations: Vec<Destination>,
+    pub copies: CopyPolicy,
+    /// How long a backup may take before somebody is told.
+    pub max_duration: Option<Period>,
+}
+
+/// How many whole copies of each backup there must be, on how many kinds of storage, how many of them offsite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CopyPolicy {
+    pub count: u32,
+    pub kinds: u32,
+    pub offsite: u32,
+}
+
+impl Default for CopyPolicy {
+    /// One copy, wherever it is.
+    fn default() -> Self {
+        Self { count: 1, kinds: 1, offsite: 0 }
+    }
 }
 
 /// A place of a tier's backups, and how they are kept in it.
@@ -31,11 +49,29 @@ pub struct Destination {
     pub kms_key: Option<String>,
     /// For so long nobody can delete an object, and for ever so once the bucket is locked.
     pub retention_lock: Option<Period>,
+    /// Whether it is away from what is backed up; `None`: buckets are, directories are not.
+    pub offsite: Option<bool>,
+    /// What it is lost together with; `None`: what is of its kind in its location.
+    pub domain: Option<String>,
+}
+
+impl Destination {
+    pub fn is_offsite(&self) -> bool {
+        self.offsite.unwrap_or(!matches!(self.place, Place::Local { .. }))
+    }
 }
 
 impl From<Place> for Destination {
     fn from(place: Place) -> Self {
-        Self { place, create_only: false, storage_class: None, kms_key: None, retention_lock: None }
+        Self {
+            place,
+            create_only: false,
+            storage_class: None,
+            kms_key: None,
+            retention_lock: None,
+            offsite: None,
+            domain: None,
+        }
     }
 }
 
@@ -129,11 +165,26 @@ fn read_tier(path: &str, table: Table, problems: &mut Problems) -> Option<Tier> 
         }
     };
     let destinations = read_destinations(&mut reader);
+    let copies = reader.table("copies").map(|(path, table)| read_copies(&path, table, reader.problems()));
+    let max_duration = reader.parsed("max_duration");
     reader.finish();
     if destinations.is_empty() {
         return None;
     }
-    Some(Tier { schedule, keep: keep?, format, destinations })
+    Some(Tier { schedule, keep: keep?, format, destinations, copies: copies.unwrap_or_default(), max_duration })
+}
+
+fn read_copies(path: &str, table: Table, problems: &mut Problems) -> CopyPolicy {
+    let mut reader = Reader::new(path, table, problems);
+    let mut count =
+        |key, least: u64, default| reader.count(key, least..=16).and_then(|n| u32::try_from(n).ok()).unwrap_or(default);
+    let policy =
+        CopyPolicy { count: count("count", 1, 1), kinds: count("kinds", 1, 1), offsite: count("offsite", 0, 0) };
+    if policy.kinds > policy.count || policy.offsite > policy.count {
+        reader.problem("count", "must not be less than kinds or offsite; hint: { count = 3, kinds = 2, offsite = 1 }");
+    }
+    reader.finish();
+    policy
 }
 
 /// Each is a text, or a table with a `place`.
@@ -206,6 +257,15 @@ fn read_destination(path: &str, table: Table, problems: &mut Problems) -> Option
             reader.problem(key, "is a setting of Cloud Storage's buckets; hint: set it by the provider's own tools");
         }
     }
+    let offsite = match reader.take("offsite") {
+        None => None,
+        Some(Value::Boolean(offsite)) => Some(offsite),
+        Some(_) => {
+            reader.problem("offsite", "must be true or false");
+            None
+        }
+    };
+    let domain = reader.text("domain");
     reader.finish();
-    Some(Destination { place: place?, create_only, storage_class, kms_key, retention_lock })
+    Some(Destination { place: place?, create_only, storage_class, kms_key, retention_lock, offsite, domain })
 }

@@ -31,6 +31,7 @@ pub struct Config {
     /// `None`: nothing is said in money.
     pub prices: Option<Prices>,
     pub retention: Retention,
+    pub watch: Watch,
     pub recover: Recover,
     pub validation: Option<Queries>,
     pub objectives: Objectives,
@@ -127,8 +128,27 @@ pub struct Retention {
     pub grace: Period,
     /// For backups taken by hand.
     pub keep_manual: Period,
+    /// For backups before a change, once the change is verified.
+    pub keep_pre_change: Period,
+    /// For backups in an emergency.
+    pub keep_emergency: Period,
     /// In which days, weeks and months begin.
     pub time_zone: TimeZone,
+}
+
+/// From when on `status` tells of something.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Watch {
+    /// A backup below this part of its tier's median size.
+    pub small_below: f64,
+    /// Backups that were asked for by hand and expire within this time.
+    pub expires_within: Period,
+    /// Backups before a change that nobody has verified for so long.
+    pub unverified_after: Period,
+    /// A scheduled tier of which no backup was verified for so long; `None`: not watched.
+    pub verified_within: Option<Period>,
+    /// A directory's file system with less free than this part of it.
+    pub free_space_below: f64,
 }
 
 /// What holds for what dead runs left.
@@ -209,6 +229,10 @@ pub(super) fn read(table: Table, problems: &mut Problems) -> Option<Config> {
         Some((path, table)) => read_retention(&path, table, top.problems()),
         None => read_retention("retention", Table::new(), top.problems()),
     };
+    let watch = match top.table("watch") {
+        Some((path, table)) => read_watch(&path, table, top.problems()),
+        None => read_watch("watch", Table::new(), top.problems()),
+    };
     let recover = match top.table("recover") {
         Some((path, table)) => read_recover(&path, table, top.problems()),
         None => read_recover("recover", Table::new(), top.problems()),
@@ -252,6 +276,7 @@ pub(super) fn read(table: Table, problems: &mut Problems) -> Option<Config> {
         buckets,
         prices,
         retention,
+        watch,
         recover,
         validation,
         objectives,
@@ -419,13 +444,38 @@ fn read_retention(path: &str, table: Table, problems: &mut Problems) -> Retentio
     let mut reader = Reader::new(path, table, problems);
     let grace = reader.parsed("grace").unwrap_or(Period::days(7));
     let keep_manual = reader.parsed("keep_manual").unwrap_or(Period::days(90));
+    let keep_pre_change = reader.parsed("keep_pre_change").unwrap_or(Period::days(30));
+    let keep_emergency = reader.parsed("keep_emergency").unwrap_or(Period::days(90));
     let zone = reader.text("time_zone").unwrap_or_else(|| "UTC".into());
     let time_zone = TimeZone::get(&zone).unwrap_or_else(|_| {
         reader.problem("time_zone", format!("'{zone}' is no time zone; hint: UTC, or such as Europe/Berlin"));
         TimeZone::UTC
     });
     reader.finish();
-    Retention { grace, keep_manual, time_zone }
+    Retention { grace, keep_manual, keep_pre_change, keep_emergency, time_zone }
+}
+
+fn read_watch(path: &str, table: Table, problems: &mut Problems) -> Watch {
+    let mut reader = Reader::new(path, table, problems);
+    let part = |reader: &mut Reader<'_>, key, default| match reader.take(key) {
+        None => default,
+        Some(Value::Float(part)) if (0.0..=1.0).contains(&part) => part,
+        Some(Value::Integer(0)) => 0.0,
+        Some(Value::Integer(1)) => 1.0,
+        Some(_) => {
+            reader.problem(key, "must be a part of the whole; hint: from 0.0 (never) to 1.0");
+            default
+        }
+    };
+    let watch = Watch {
+        small_below: part(&mut reader, "small_below", 0.5),
+        expires_within: reader.parsed("expires_within").unwrap_or(Period::days(7)),
+        unverified_after: reader.parsed("unverified_after").unwrap_or(Period::days(7)),
+        verified_within: reader.parsed("verified_within"),
+        free_space_below: part(&mut reader, "free_space_below", 0.1),
+    };
+    reader.finish();
+    watch
 }
 
 fn read_recover(path: &str, table: Table, problems: &mut Problems) -> Recover {

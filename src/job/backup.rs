@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use super::copies::{self, Fault};
 use super::run::{self, Undo};
-use super::{Context, JobError, capture, inspect, lifecycle, parallel, staging, witness};
+use super::{Context, JobError, capture, index, inspect, lifecycle, parallel, staging, witness};
 use crate::catalog::Catalog;
 use crate::config::SourceKind;
 use crate::google::scheduler::JobState;
+use crate::ingestion;
 use crate::manifest::chronicle::{Commit, Event};
 use crate::manifest::{FORMAT, Manifest, PauseRecord, Previous, StepTiming};
 use crate::model::{Failure, Place, TableId, TierName};
@@ -23,7 +25,6 @@ use crate::saga::{Done, Saga};
 use crate::source::bigquery::{self, JobIds};
 use crate::source::sheets;
 use crate::store::Store;
-use crate::{ingestion, model};
 
 /// Snapshots under way at once; BigQuery allows 100
 /// (<https://cloud.google.com/bigquery/docs/table-snapshots-intro#limitations>).
@@ -175,6 +176,7 @@ impl Work<'_> {
             name: self.plan.name.clone(),
             tier: self.plan.tier.clone(),
             purpose: self.plan.purpose.clone(),
+            terms: self.plan.terms.clone(),
             commit_id: (self.context.nonce)(),
             tool: self.context.tool.clone(),
             run: self.id.into(),
@@ -191,7 +193,8 @@ impl Work<'_> {
             attention: emptied.sources,
         };
         saga.step(run::COMMIT, self.commit(&destinations, &manifest)).await?;
-        saga.step("verify", check_stored(primary.as_ref(), &manifest)).await?;
+        saga.step("verify", check_stored(&destinations, &manifest)).await?;
+        index::refresh(self.context).await;
         Ok(manifest)
     }
 
@@ -436,26 +439,35 @@ async fn copy(
     Ok(Done::new(()).note(format!("{} to {}", count(objects.len(), "object"), count(others.len(), "destination"))))
 }
 
-/// Looks once more at what lies in the primary: every object there, with its size and checksum.
-async fn check_stored(store: &dyn Store, manifest: &Manifest) -> Result<Done<()>, JobError> {
-    let folder = plan::backup::folder(&manifest.tier, &manifest.name, manifest.started_at);
-    let found: BTreeMap<String, model::Digests> = manifest.objects().map(|o| (o.key.clone(), o.digests)).collect();
-    let listed = store.list(&format!("{folder}/")).await?;
-    let mut seen = 0;
-    for info in &listed {
-        let Some(digests) = found.get(&info.key) else { continue };
-        seen += 1;
-        let same = info.size_bytes == digests.size_bytes && info.crc32c.is_none_or(|crc| crc == digests.crc32c);
-        if !same {
-            let object = format!("{}/{}", store.describe(), info.key);
-            return Err(Failure::Corrupt { object, message: "changed since it was written".into() }.into());
+/// Looks once more at what lies in every place: each object there, with its size and checksum. Copies in places that keep no
+/// checksums are read; the primary was, by the capture.
+async fn check_stored(stores: &[Arc<dyn Store>], manifest: &Manifest) -> Result<Done<()>, JobError> {
+    for (n, store) in stores.iter().enumerate() {
+        let holding = copies::look(store.as_ref(), manifest).await?;
+        let mut faults = holding.faults.into_iter();
+        let mut fault = faults.next();
+        if fault.is_none() && n > 0 {
+            for object in manifest.objects().filter(|object| holding.unchecked.contains(&object.key)) {
+                let read = match inspect::digests(store.as_ref(), &object.key).await {
+                    Err(Failure::Denied { .. }) => continue, // it may only be put into: its size is all there is
+                    read => read?,
+                };
+                if read != *object.stored() {
+                    let message = "its SHA-256 is not that of what was written".into();
+                    fault = Some((object.key.clone(), Fault::Corrupt { message }));
+                    break;
+                }
+            }
+        }
+        if let Some((key, fault)) = fault {
+            let message = match fault {
+                Fault::Missing => "is not there any more".into(),
+                Fault::Corrupt { message } => format!("changed since it was written: {message}"),
+            };
+            return Err(Failure::Corrupt { object: store.address(&key), message }.into());
         }
     }
-    if seen != found.len() {
-        let message = format!("{seen} of {} objects are there", found.len());
-        return Err(Failure::Corrupt { object: format!("{}/{folder}", store.describe()), message }.into());
-    }
-    Ok(Done::new(()).note(count(seen, "object")))
+    Ok(Done::new(()).note(count(manifest.objects().count(), "object")))
 }
 
 /// "1 table", "2 tables".

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::inspect::{self, TableReader};
 use super::verify::{definition, format};
-use super::{Context, JobError};
+use super::{Context, JobError, copies};
 use crate::catalog::Entry;
 use crate::codec::CodecError;
 use crate::codec::farm::farm_fingerprint;
@@ -84,6 +84,7 @@ impl TableDiff {
 /// # Errors
 /// When files or tables cannot be read; `NotFound` when no table of the backup is meant.
 pub async fn run(context: &Context, entry: &Entry, request: &DiffRequest) -> Result<Diff, JobError> {
+    let entry = &copies::readable(context, entry).await?;
     let meant = |table: &TableId| request.tables.is_empty() || request.tables.iter().any(|p| p.matches(table.table()));
     let all = entry.manifest.bigquery().flat_map(|source| source.tables.iter().map(move |table| (source, table)));
     let records: Vec<_> = all.filter(|(_, record)| meant(&record.table)).collect();

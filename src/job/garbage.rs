@@ -8,7 +8,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Context, JobError, run};
-use crate::catalog::{self, Ledger, OWN_FOLDER};
+use crate::catalog::{self, Ledger, MANIFEST, OWN_FOLDER, Tombstone};
 use crate::model::{BackupName, DatasetId, Failure, Place, TableId, TierName};
 use crate::plan::garbage::{self, Facts, Folder, GarbagePlan, Object, Piece, Staged};
 use crate::plan::staging::RESTORES;
@@ -158,7 +158,8 @@ async fn folders_of(
     place: &Place,
     listed: &BTreeSet<&str>,
 ) -> Result<Vec<Folder>, Failure> {
-    let objects = match (context.open)(place)?.list(&format!("{tier}/")).await {
+    let store = (context.open)(place)?;
+    let objects = match store.list(&format!("{tier}/")).await {
         Ok(objects) => objects,
         Err(Failure::NotFound { .. }) => return Ok(vec![]), // the place is lost
         Err(error) => return Err(error),
@@ -170,11 +171,27 @@ async fn folders_of(
             folders.entry(format!("{tier}/{day}/{name}")).or_default().push(object(&info));
         }
     }
-    let folder = |(folder, objects): (String, Vec<Object>)| {
+    let mut found = Vec::new();
+    for (folder, objects) in folders {
         let name = folder.rsplit('/').next().unwrap_or_default().to_string();
-        Folder { place: place.clone(), is_listed: listed.contains(name.as_str()), name, folder, objects }
-    };
-    Ok(folders.into_iter().map(folder).collect())
+        let is_listed = listed.contains(name.as_str());
+        let removed = !is_listed && has_stone(store.as_ref(), &folder, &objects).await?;
+        found.push(Folder { place: place.clone(), is_listed, removed, name, folder, objects });
+    }
+    Ok(found)
+}
+
+/// Whether the tombstone of a removed backup stands in a folder.
+async fn has_stone(store: &dyn Store, folder: &str, objects: &[Object]) -> Result<bool, Failure> {
+    let key = format!("{folder}/{MANIFEST}");
+    if !objects.iter().any(|object| object.key == key) {
+        return Ok(false);
+    }
+    match store.get(&key).await {
+        Ok((bytes, _)) => Ok(Tombstone::is_of_removed(&bytes)),
+        Err(Failure::NotFound { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// What lies in staging under the names that backups and restores give.

@@ -1,10 +1,10 @@
-//! Pins: a backup that a person wants kept.
+//! Pins: a backup that a person wants kept. And the word that a change is verified, before which one was taken.
 
 use super::lifecycle::{self, Holds};
-use super::{Context, JobError};
-use crate::catalog::marks::Pinned;
+use super::{Context, JobError, index};
+use crate::catalog::marks::{Approved, Pinned};
 use crate::catalog::{Ledger, Wanted};
-use crate::model::BackupName;
+use crate::model::{BackupName, Kind};
 use crate::plan::Refusal;
 
 /// Pins a backup, for a reason, until a time or until it is unpinned. With `hold` its objects are held in the stores, too: then
@@ -41,6 +41,7 @@ pub async fn pin(
     if context.marks.of(backup, &pinned.commit_id).await?.condemned.is_some() {
         lifecycle::needed(context, &entry.manifest).await;
     }
+    index::refresh(context).await;
     let holds = if hold { lifecycle::hold(context, &entry.manifest, true).await? } else { Holds::default() };
     Ok((pinned, holds))
 }
@@ -56,5 +57,28 @@ pub async fn unpin(context: &Context, backup: &BackupName) -> Result<bool, JobEr
         lifecycle::hold(context, &entry.manifest, false).await?;
     }
     context.marks.clear::<Pinned>(backup, (context.now(), &context.holder)).await?;
+    index::refresh(context).await;
     Ok(marks.pinned.is_some())
+}
+
+/// Says that the change is verified before which a backup was taken.
+///
+/// # Errors
+/// `Refused` when it was not taken before a change.
+pub async fn approve(
+    context: &Context,
+    backup: &BackupName,
+    by: Option<String>,
+    note: Option<String>,
+) -> Result<Approved, JobError> {
+    let entry = context.catalog.find(&Wanted::Named(backup.clone()), None).await?;
+    if entry.manifest.kind() != Some(Kind::PreChange) {
+        let hint = "strongroom backup --kind pre_change --description ... takes one that waits for it";
+        return Err(JobError::Refused(vec![Refusal::new(backup, "was not taken before a change", hint)]));
+    }
+    let by = by.unwrap_or_else(|| context.holder.clone());
+    let approved = Approved { commit_id: entry.manifest.commit_id, at: context.now(), by, note };
+    context.marks.set(backup, &approved).await?;
+    index::refresh(context).await;
+    Ok(approved)
 }

@@ -122,10 +122,34 @@ async fn facts(context: &Context, entry: &Entry, request: &RestoreRequest) -> Re
     Ok(facts)
 }
 
-/// The place of the copy that is restored.
+/// The place of the copy that is restored; where files come from several, one that BigQuery does not reach, if any is.
 fn read_from(entry: &Entry) -> Result<Place, Failure> {
-    let place = entry.store.describe();
-    place.parse().map_err(|error: InvalidName| Failure::Invalid { object: place.clone(), message: error.to_string() })
+    let place = |text: &str| {
+        let invalid = |error: InvalidName| Failure::Invalid { object: text.into(), message: error.to_string() };
+        text.parse::<Place>().map_err(invalid)
+    };
+    let mut found = None;
+    for object in entry.manifest.bigquery().flat_map(|source| &source.tables).flat_map(|table| &table.objects) {
+        // (No address: it is nowhere, which is told when it is to be read.)
+        let address = entry.store.address(&object.key);
+        let Some(root) = address.strip_suffix(&format!("/{}", object.key)) else { continue };
+        let root = place(root)?;
+        if !staging::reaches(&root) {
+            return Ok(root);
+        }
+        found.get_or_insert(root);
+    }
+    found.map_or_else(|| place(&entry.store.describe()), Ok)
+}
+
+/// Where an object lies.
+fn address(entry: &Entry, object: &ObjectRecord) -> Result<String, Failure> {
+    let address = entry.store.address(&object.key);
+    if address.is_empty() {
+        let message = "is not what was written in any place; hint: strongroom repair tells".into();
+        return Err(Failure::Corrupt { object: object.key.clone(), message });
+    }
+    Ok(address)
 }
 
 fn optional<T>(found: Result<T, Failure>) -> Result<Option<T>, Failure> {
@@ -277,6 +301,9 @@ impl Work<'_> {
                 .try_collect()
                 .await?;
             loaded.tables.extend(read);
+            for saved in plan.tables.iter().filter_map(|table| find_table(record, &table.source)) {
+                saved.objects.iter().try_for_each(|object| address(self.entry, object).map(drop))?;
+            }
             for routine in record.routines.iter().filter(|routine| plan.routines.contains(&routine.name)) {
                 let saved = definition(self.entry, &routine.meta).await?;
                 loaded.routines.push((record.dataset.clone(), routine.name.clone(), saved));
@@ -538,8 +565,7 @@ impl Work<'_> {
     /// Where BigQuery finds files: where they lie, or brought to staging.
     async fn readable(&self, objects: &[&ObjectRecord], staging: Option<&Staging<'_>>) -> Result<Vec<String>, Failure> {
         let Some(staging) = staging else {
-            let place = read_from(self.entry)?;
-            return Ok(objects.iter().map(|object| format!("{place}/{}", object.key)).collect());
+            return objects.iter().map(|object| address(self.entry, object)).collect();
         };
         let mut uris = Vec::new();
         for object in objects {

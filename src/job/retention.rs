@@ -6,9 +6,9 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::backup::count;
-use super::{Context, JobError, lifecycle, run, witness};
+use super::{Context, JobError, index, lifecycle, removal, run, witness};
 use crate::catalog::marks::{self, Condemned, Marks};
-use crate::catalog::{CatalogError, Decision, Entry, Ledger, Listing, MANIFEST, Wanted};
+use crate::catalog::{CatalogError, Decision, Entry, Ledger, Listing, Wanted};
 use crate::manifest::{Doubt, Manifest};
 use crate::model::{BackupName, Failure, TierName};
 use crate::plan::retention::{self, Candidate, Facts, Pin, RetentionPlan, Sentence, Verdict};
@@ -65,6 +65,7 @@ pub async fn run(context: &Context) -> Result<Retained, JobError> {
         saga.step("condemn", condemn(context, &plan, &look.listing)).await?;
         saga.step("pardon", pardon(context, &plan, &look.listing)).await?;
         let (removed, failures) = remove_all(context, saga, &mut ledger, (&plan, &look.listing)).await?;
+        index::refresh(context).await;
         Ok(Retained { plan, removed, failures })
     })
     .await
@@ -73,7 +74,7 @@ pub async fn run(context: &Context) -> Result<Retained, JobError> {
 /// Removes one backup by hand: condemned, or gone at once.
 ///
 /// # Errors
-/// `Refused` when it is pinned, part of another backup, or the last of its tier.
+/// `Refused` when it is pinned, or the last of its tier.
 pub async fn delete(context: &Context, backup: &BackupName, how: Deletion) -> Result<Deleted, JobError> {
     let id = run::new_id(context);
     run::run(context, &id, ("delete", backup.as_str()), async |saga| {
@@ -104,6 +105,7 @@ pub async fn delete(context: &Context, backup: &BackupName, how: Deletion) -> Re
         })
         .await?;
         if !how.now {
+            index::refresh(context).await;
             let removed_from = condemned_at.checked_add(context.config.retention.grace.as_duration());
             return Ok(Deleted { backup: backup.clone(), removed_from: removed_from.ok() });
         }
@@ -116,6 +118,7 @@ pub async fn delete(context: &Context, backup: &BackupName, how: Deletion) -> Re
             Ok::<_, JobError>(Done::new(()))
         })
         .await?;
+        index::refresh(context).await;
         Ok(Deleted { backup: backup.clone(), removed_from: None })
     })
     .await
@@ -133,16 +136,6 @@ fn objection(
     if pinned.is_some_and(|pin| pin.until.is_none_or(|until| now < until)) {
         return Some(Refusal::new(name, "is pinned", format!("strongroom unpin {name}")));
     }
-    let users: Vec<&str> = listing
-        .entries
-        .iter()
-        .filter(|other| references(&other.manifest).contains(name))
-        .map(|other| other.manifest.name.as_str())
-        .collect();
-    if let Some(user) = users.first() {
-        let message = format!("{user} is made of its files, too");
-        return Some(Refusal::new(name, message, "delete that one first"));
-    }
     let newest = listing.entries.iter().find(|other| other.manifest.tier == entry.manifest.tier);
     if newest.is_some_and(|newest| newest.manifest.name == *name) && !(how.now && how.even_the_last) {
         let message = format!("is the newest backup of tier {}", entry.manifest.tier);
@@ -152,14 +145,14 @@ fn objection(
 }
 
 /// Everything that is decided on.
-struct Look {
-    listing: Listing,
-    marks: BTreeMap<BackupName, Marks>,
+pub(super) struct Look {
+    pub listing: Listing,
+    pub marks: BTreeMap<BackupName, Marks>,
     /// What is not believed. While there is any, nothing is removed.
     doubts: Vec<Doubt>,
 }
 
-async fn look(context: &Context) -> Result<Look, JobError> {
+pub(super) async fn look(context: &Context) -> Result<Look, JobError> {
     let mut listing = context.catalog.list().await?;
     let backups = |listing: &Listing| -> Vec<(BackupName, String)> {
         let entries = listing.entries.iter();
@@ -181,6 +174,12 @@ async fn look(context: &Context) -> Result<Look, JobError> {
     Ok(Look { listing, marks, doubts })
 }
 
+/// When a backup goes by the rules that are its own.
+pub(super) fn expiry(context: &Context, look: &Look, entry: &Entry) -> retention::Expiry {
+    let keep = context.config.tiers.get(&entry.manifest.tier).map(|tier| &tier.keep);
+    retention::expiry(&candidate(entry, &look.marks), keep, &context.config.retention)
+}
+
 fn decide(context: &Context, look: &Look) -> RetentionPlan {
     let candidates = look.listing.entries.iter().map(|entry| candidate(entry, &look.marks)).collect();
     let unreadable = look.listing.broken.iter().map(|broken| broken.place.clone()).collect();
@@ -198,7 +197,9 @@ fn candidate(entry: &Entry, marks: &BTreeMap<BackupName, Marks>) -> Candidate {
         tier: manifest.tier.clone(),
         taken_at: manifest.started_at,
         size_bytes: manifest.size_bytes(),
-        manual: manifest.purpose.is_some(),
+        kind: manifest.kind(),
+        keep: manifest.terms.as_ref().and_then(|terms| terms.keep),
+        approved_at: marks.approved.map(|mark| mark.at),
         verified: marks.verified.is_some(),
         emptied: !manifest.attention.is_empty(),
         pinned: marks.pinned.map(|pinned| Pin { by: pinned.by, until: pinned.until }),
@@ -337,18 +338,11 @@ pub(super) async fn finish(context: &Context, generation: u64) -> Result<(Vec<Ba
     Ok((removed, failures))
 }
 
-/// Removes a backup everywhere: the manifests first, so that it is not listed while its objects go.
+/// Removes a backup everywhere, but for what others are made of.
 async fn remove(context: &Context, ledger: &mut Ledger, backup: &BackupName, mark: &Condemned) -> Result<(), Failure> {
     let stores = stores(context, &mark.tier)?;
     let folder = plan::backup::folder(&mark.tier, backup, mark.started_at);
-    for store in &stores {
-        store.delete(&format!("{folder}/{MANIFEST}")).await?;
-    }
-    for store in &stores {
-        for object in store.list(&format!("{folder}/")).await? {
-            store.delete(&object.key).await?;
-        }
-    }
+    removal::remove(&context.catalog, &stores, (backup, &folder), context.now()).await?;
     context.marks.close(backup, &mark.commit_id, (context.now(), &context.holder)).await?;
     ledger.strike(context.home.as_ref(), backup).await
 }

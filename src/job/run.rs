@@ -162,7 +162,7 @@ async fn remove_folder(context: &Context, ended: &Ended, place: &Place, folder: 
     let others: Vec<&Place> =
         tier.iter().flat_map(|tier| context.places(tier)).filter(|other| *other != place).collect();
     let manifest = format!("{folder}/manifest.json");
-    let stone = Tombstone { abandoned_run: ended.run.clone(), at: context.now() };
+    let stone = Tombstone { abandoned_run: ended.run.clone(), at: context.now(), removed: false };
     if ended.may_commit {
         // Here it is decided once and for all: the manifest, or none ever.
         if stone.place(primary.as_ref(), folder).await? == Standing::Manifest {

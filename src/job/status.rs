@@ -1,20 +1,30 @@
 //! Status: is there a backup, is it young enough, does ingestion run, did a run die.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+use super::census::{self, BackupCopies};
 use super::recover::{self, Recovered};
+use super::retention::{self, Look};
 use super::{Context, JobError, capture};
+use crate::catalog::{Damaged, Entry};
+use crate::config::Tier;
 use crate::ingestion;
 use crate::model::{BackupName, TierName};
+use crate::plan::watch::{self, Alert, SpaceFacts, Watched};
+use crate::store::Space;
 
 /// The state of the whole.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Status {
     pub at: Timestamp,
     pub tiers: Vec<TierStatus>,
+    /// How many whole copies each backup has, and where they fall short of the tier's policy; the newest first.
+    pub copies: Vec<BackupCopies>,
+    /// Sizes, times and spaces out of line, and what ends or waits.
+    pub alerts: Vec<Alert>,
     pub ingestion: BTreeMap<String, String>,
     /// Runs that were opened and not closed: alive, or dead and to be recovered.
     pub open_runs: Vec<Recovered>,
@@ -47,7 +57,9 @@ impl Status {
 /// When the catalog or ingestion cannot be looked at.
 pub async fn run(context: &Context) -> Result<Status, JobError> {
     let at = context.now();
-    let listing = context.catalog.list().await?;
+    let look = retention::look(context).await?;
+    let listing = &look.listing;
+    let census = census::run(context, &listing.entries).await;
     let mut tiers = Vec::new();
     for tier in context.config.tiers.keys() {
         let of_tier: Vec<_> = listing.entries.iter().filter(|entry| entry.manifest.tier == *tier).collect();
@@ -70,6 +82,8 @@ pub async fn run(context: &Context) -> Result<Status, JobError> {
     let mut status = Status {
         at,
         tiers,
+        copies: census.backups,
+        alerts: alerts(context, &look).await,
         ingestion: ingestion_states,
         open_runs: recover::open(context).await?,
         broken_manifests: listing
@@ -77,6 +91,19 @@ pub async fn run(context: &Context) -> Result<Status, JobError> {
             .iter()
             .map(|broken| format!("{}: {}", broken.place, broken.error))
             .chain(listing.doubtful.iter().map(|doubtful| doubtful.doubt.to_string()))
+            .chain(listing.damaged.iter().map(|damaged| {
+                let Damaged { backup, place, message, read_from } = damaged;
+                format!("{place}: {message}; {read_from} has it; hint: strongroom repair {backup}")
+            }))
+            .chain(
+                census
+                    .unseen
+                    .iter()
+                    .chain(&listing.unseen)
+                    .collect::<BTreeSet<_>>()
+                    .into_iter()
+                    .map(|unseen| format!("a copy cannot be looked at: {unseen}")),
+            )
             .collect(),
         rpo_seconds: rpo,
         rpo_objective_seconds: context.config.objectives.rpo_transactions.as_secs(),
@@ -84,6 +111,39 @@ pub async fn run(context: &Context) -> Result<Status, JobError> {
     };
     status.findings = findings(&status);
     Ok(status)
+}
+
+async fn alerts(context: &Context, look: &Look) -> Vec<Alert> {
+    let config = &context.config;
+    let watched = |entry: &Entry| {
+        let manifest = &entry.manifest;
+        let marks = look.marks.get(&manifest.name).cloned().unwrap_or_default();
+        // A tier's own rules let go as others come: that is no news.
+        let told = manifest.kind().is_some() || marks.pinned.is_some();
+        Watched {
+            name: manifest.name.clone(),
+            tier: manifest.tier.clone(),
+            kind: manifest.kind(),
+            started_at: manifest.started_at,
+            committed_at: manifest.committed_at,
+            size_bytes: manifest.size_bytes(),
+            verified_at: marks.verified.map(|mark| mark.at),
+            approved: marks.approved.is_some(),
+            expires: told.then(|| retention::expiry(context, look, entry).at).flatten(),
+        }
+    };
+    let backups: Vec<Watched> = look.listing.entries.iter().map(watched).collect();
+    let mut spaces: BTreeMap<String, SpaceFacts> = BTreeMap::new();
+    for place in config.tiers.values().flat_map(Tier::places) {
+        // What cannot be looked at is told with the copies.
+        let Ok(store) = (context.open)(place) else { continue };
+        if let Ok(Some(Space { free_bytes, total_bytes })) = store.space().await {
+            let place = store.describe();
+            spaces.insert(place.clone(), SpaceFacts { place, free_bytes, total_bytes });
+        }
+    }
+    let spaces: Vec<SpaceFacts> = spaces.into_values().collect();
+    watch::alerts((&config.watch, &config.tiers), &backups, &spaces, context.now())
 }
 
 fn findings(status: &Status) -> Vec<String> {
@@ -104,6 +164,18 @@ fn findings(status: &Status) -> Vec<String> {
             state => findings.push(format!("{job} is {}; hint: strongroom resume", state.to_lowercase())),
         }
     }
+    for copies in status.copies.iter().filter(|copies| !copies.short.is_empty()) {
+        let lacking: Vec<String> =
+            copies.lacking.iter().map(|(place, n)| format!("{place} lacks {n} objects")).collect();
+        let places = if lacking.is_empty() { String::new() } else { format!(" ({})", lacking.join(", ")) };
+        findings.push(format!(
+            "{} has {}{places}; hint: strongroom repair {}",
+            copies.backup,
+            copies.short.join(", "),
+            copies.backup
+        ));
+    }
+    findings.extend(status.alerts.iter().map(ToString::to_string));
     for run in &status.open_runs {
         findings.push(format!(
             "run {} ({} {}) is not finished; hint: strongroom recover, if it is dead",

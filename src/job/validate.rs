@@ -66,6 +66,7 @@ pub async fn run(
 /// When the files cannot be read.
 #[cfg(feature = "query")]
 pub async fn offline(context: &Context, entry: &crate::catalog::Entry) -> Result<Validation, JobError> {
+    let entry = &super::copies::readable(context, entry).await?;
     let dataset = super::query::dataset(entry)?;
     let cut = entry.manifest.data_of();
     let mut verdicts = Vec::new();

@@ -6,7 +6,7 @@ use futures::{StreamExt, stream};
 use serde::Serialize;
 
 use super::inspect::{self, TableReader};
-use super::{Context, JobError};
+use super::{Context, JobError, copies};
 use crate::catalog::{Entry, MANIFEST, STATEMENT};
 use crate::config::TableFormat;
 use crate::manifest::{BigQueryRecord, ObjectRecord, TableRecord};
@@ -24,6 +24,9 @@ pub struct Verification {
     pub row_count: u64,
     pub table_count: usize,
     pub findings: Vec<Finding>,
+    /// Where something is wrong: the other places that hold all of it, by size and checksum.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub whole_in: Vec<String>,
 }
 
 /// Something that is not as the manifest says.
@@ -62,7 +65,19 @@ pub async fn run(context: &Context, entry: &Entry) -> Result<Verification, JobEr
         verification.findings.push(Finding { object: doubt.place, kind: FindingKind::Corrupt, message });
     }
     verification.findings.extend(unexpected(entry).await?);
+    let here = entry.store.describe();
+    if let Some(primary) = context.catalog.primary(&entry.manifest.tier).filter(|primary| primary.describe() != here) {
+        let manifest = &entry.manifest;
+        let key = format!("{}/{MANIFEST}", folder(&manifest.tier, &manifest.name, manifest.started_at));
+        let message = format!("is not there as it was written: what is told here is of {here}");
+        verification.findings.push(Finding { object: primary.address(&key), kind: FindingKind::Missing, message });
+    }
     verification.findings.sort_by(|a, b| a.object.cmp(&b.object));
+    if !verification.passed() {
+        let others = copies::whole(context, &entry.manifest).await.unwrap_or_default();
+        let others = others.iter().map(|(_, store)| store.describe());
+        verification.whole_in = others.filter(|place| *place != entry.store.describe()).collect();
+    }
     Ok(verification)
 }
 
@@ -133,6 +148,7 @@ pub(super) async fn of_bytes(context: &Context, entry: &Entry) -> Result<Verific
         row_count: manifest.row_count(),
         table_count: total,
         findings,
+        whole_in: vec![],
     })
 }
 

@@ -14,6 +14,6 @@ pub use doubt::{Doubt, DoubtKind};
 pub use read::{FORMAT, ManifestError, read, write};
 pub use record::{
     BigQueryRecord, Manifest, ObjectRecord, PauseRecord, Previous, QueryResult, RoutineRecord, SheetsRecord,
-    SourceRecord, StepTiming, TabRecord, TableRecord, ViewRecord,
+    SourceRecord, StepTiming, TabRecord, TableRecord, ViewRecord, folder_of,
 };
 pub use statement::{Found, Statement, judge};

@@ -65,6 +65,7 @@ mod tests {
             name: crate::model::BackupName::scheduled("x", &tier, at).unwrap(),
             tier,
             purpose: None,
+            terms: None,
             commit_id: "c".into(),
             tool: "strongroom 0.1.0".into(),
             run: "r".into(),

@@ -1,10 +1,12 @@
 //! The types of the record. FORMAT.md describes their JSON.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model::{BackupName, DatasetId, Digests, TableId, TierName, Totals};
+use crate::model::{BackupName, DatasetId, Digests, Kind, TableId, Terms, TierName, Totals};
 
 /// A committed backup.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,6 +21,9 @@ pub struct Manifest {
     /// What a manual backup was taken for; `None` for one by schedule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purpose: Option<String>,
+    /// What else is said of a backup by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terms: Option<Terms>,
     /// Random, made by the writer: tells its own manifest from another's after a lost reply.
     pub commit_id: String,
     pub tool: String,
@@ -187,6 +192,12 @@ impl Manifest {
         })
     }
 
+    /// The backup's own folder below a destination's root, as its objects' keys begin, and those of other backups whose
+    /// objects it is made of.
+    pub fn folders(&self) -> BTreeSet<String> {
+        self.objects().filter_map(|object| folder_of(&object.key)).map(String::from).collect()
+    }
+
     pub fn bigquery(&self) -> impl Iterator<Item = &BigQueryRecord> {
         self.sources.iter().filter_map(|source| match source {
             SourceRecord::BigQuery(source) => Some(source),
@@ -201,6 +212,11 @@ impl Manifest {
         })
     }
 
+    /// What kind of backup by hand it is; `None` for one by schedule.
+    pub fn kind(&self) -> Option<Kind> {
+        self.terms.as_ref().map(|terms| terms.kind).or(self.purpose.as_ref().map(|_| Kind::Manual))
+    }
+
     /// The instant of which the data is.
     pub fn data_of(&self) -> Timestamp {
         self.cut_at.unwrap_or(self.started_at)
@@ -213,6 +229,19 @@ impl Manifest {
     pub fn row_count(&self) -> u64 {
         self.bigquery().flat_map(|source| &source.tables).map(|table| table.row_count).sum()
     }
+}
+
+impl ObjectRecord {
+    /// The digests of what lies in the store.
+    pub const fn stored(&self) -> &Digests {
+        &self.digests
+    }
+}
+
+/// The backup's folder that a key lies in: `{tier}/{day}/{backup}`.
+pub fn folder_of(key: &str) -> Option<&str> {
+    let (at, _) = key.match_indices('/').nth(2)?;
+    Some(&key[..at])
 }
 
 impl PauseRecord {

@@ -9,10 +9,10 @@ use serde::Serialize;
 use super::cost::{self, Cost};
 use super::facts::{BackupFacts, BigQueryFacts, SheetsFacts, SourceFacts, TableFacts};
 use super::staging::{self, needs_staging};
-use super::{Refusal, format, order};
+use super::{Refusal, copies, format, order};
 use crate::config::{BigQuerySource, Config, FingerprintSetting, SheetsSource, SourceKind, TableFormat, Tier};
 use crate::model::schema::Schema;
-use crate::model::{BackupName, DatasetId, Period, Place, TableId, TierName};
+use crate::model::{BackupName, DatasetId, Period, Place, TableId, Terms, TierName};
 
 /// Why a backup is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Occasion {
     /// By its tier's schedule.
     Schedule,
     /// By a person, for a purpose: its snapshots are kept longer.
-    Manual { purpose: String },
+    Manual { purpose: String, terms: Terms },
 }
 
 /// What a backup will do.
@@ -30,6 +30,9 @@ pub struct BackupPlan {
     pub tier: TierName,
     /// A manual backup's purpose.
     pub purpose: Option<String>,
+    /// What else is said of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub terms: Option<Terms>,
     /// The first is written to, the others are copied to.
     pub destinations: Vec<Place>,
     /// Where BigQuery writes the files first, when it cannot write into the first destination.
@@ -147,7 +150,7 @@ pub fn plan(
     };
     let name = match occasion {
         Occasion::Schedule => BackupName::scheduled(&config.name, tier_name, now),
-        Occasion::Manual { purpose } => BackupName::manual(purpose, now),
+        Occasion::Manual { purpose, .. } => BackupName::manual(purpose, now),
     };
     let name = match name {
         Ok(name) => name,
@@ -186,6 +189,7 @@ pub fn plan(
     }
 
     create_only(tier, &mut refusals, &mut notes);
+    copies::check((tier_name, tier), &facts.destinations, &mut refusals, &mut notes);
 
     let mut pause = Vec::new();
     let mut left_alone = Vec::new();
@@ -209,7 +213,11 @@ pub fn plan(
         tier: tier_name.clone(),
         purpose: match occasion {
             Occasion::Schedule => None,
-            Occasion::Manual { purpose } => Some(purpose.clone()),
+            Occasion::Manual { purpose, .. } => Some(purpose.clone()),
+        },
+        terms: match occasion {
+            Occasion::Schedule => None,
+            Occasion::Manual { terms, .. } => Some(terms.clone()),
         },
         destinations: tier.places().cloned().collect(),
         staging: facts.staging.as_ref().map(|staging| staging.place.clone()),

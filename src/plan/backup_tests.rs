@@ -106,11 +106,36 @@ fn everything_that_stands_against_a_backup_is_told_at_once() {
 
 #[test]
 fn a_manual_backup_keeps_its_snapshots_longer() {
-    let manual = Occasion::Manual { purpose: "before the move".into() };
+    let manual = Occasion::Manual { purpose: "before the move".into(), terms: Terms::default() };
     let facts = facts(vec![plain("t", "STRING")]);
     let plan = plan(&config(|text| text), (&tier("daily"), &manual), &facts, now()).unwrap();
     assert_eq!(plan.name.as_str(), "20260801_0200_before_the_move");
     assert_eq!(plan.bigquery().next().unwrap().snapshots_expire_at.to_string(), "2026-10-30T02:00:00Z");
+}
+
+#[test]
+fn a_copy_policy_that_cannot_be_met_is_refused_and_one_failure_domain_is_told() {
+    let copies = |text: String| {
+        let daily = "destinations = [\"gs://${BACKUP_BUCKET_PREFIX}-daily\"]";
+        text.replacen(
+            daily,
+            "destinations = [\"gs://one\", \"gs://two\"]\ncopies = { count = 3, kinds = 2, offsite = 1 }",
+            1,
+        )
+    };
+    let mut facts = facts(vec![plain("t", "STRING")]);
+    facts.destinations = ["gs://one", "gs://two"]
+        .map(|place| DestinationFacts { place: place.parse().unwrap(), ..facts.destinations[0].clone() })
+        .into();
+    let refusals = plan(&config(copies), (&tier("daily"), &Occasion::Schedule), &facts, now()).unwrap_err();
+    let told = refusals[0].to_string();
+    assert!(
+        told.contains("tiers.daily.copies: asks for more") && told.contains("2 of 3 copies, 1 of 2 kinds"),
+        "{told}"
+    );
+    let two = |text| copies(text).replace("count = 3, kinds = 2", "count = 2");
+    let plan = plan(&config(two), (&tier("daily"), &Occasion::Schedule), &facts, now()).unwrap();
+    assert!(plan.notes[0].contains("gs://one and gs://two are in one failure domain (gcs in US)"), "{:?}", plan.notes);
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub struct Folder {
     pub name: String,
     /// Its manifest is in the catalog.
     pub is_listed: bool,
+    /// The backup was removed: what is left in its folder is part of others.
+    pub removed: bool,
     pub objects: Vec<Object>,
 }
 
@@ -188,7 +190,11 @@ fn folder_plan(facts: &Facts, folder: &Folder, plan: &mut GarbagePlan) {
     // What is called a manifest and is in no catalog is that of a copy whose primary was not committed, or a tombstone.
     let needed =
         |object: &Object| facts.reached.contains(&object.key) || (folder.is_listed && own.contains(&object.key));
-    let unreached: Vec<Object> = folder.objects.iter().filter(|object| !needed(object)).cloned().collect();
+    let mut unreached: Vec<Object> = folder.objects.iter().filter(|object| !needed(object)).cloned().collect();
+    if folder.removed && unreached.len() < folder.objects.len() {
+        // As long as others are made of what lies here, the tombstone says why there is no manifest.
+        unreached.retain(|object| object.key != own[0]);
+    }
     if unreached.is_empty() {
         return;
     }
@@ -197,6 +203,7 @@ fn folder_plan(facts: &Facts, folder: &Folder, plan: &mut GarbagePlan) {
         return;
     }
     if !folder.is_listed
+        && !folder.removed
         && let Some(run) = about.find(|run| run.outcome == Some(Outcome::Committed))
     {
         plan.spared.push(format!(
@@ -212,6 +219,7 @@ fn folder_plan(facts: &Facts, folder: &Folder, plan: &mut GarbagePlan) {
         None => {
             let why = match folder.is_listed {
                 true => "its manifest does not name them".into(),
+                false if folder.removed => "it was removed, and no other backup is made of them".into(),
                 false => "there is no manifest".into(),
             };
             let (place, folder) = (folder.place.clone(), folder.folder.clone());
@@ -249,7 +257,10 @@ fn snapshot_plan(facts: &Facts, table: &TableId, taken: Timestamp, plan: &mut Ga
     } else if ends_with_stamp(table.table()) {
         // Someone took manifests away: what else there is of those backups is not touched.
         if facts.runs.iter().any(|run| run.outcome.is_none() && run.verb == "backup")
-            || facts.folders.iter().any(|folder| !folder.is_listed && was_committed(facts, &folder.name))
+            || facts
+                .folders
+                .iter()
+                .any(|folder| !folder.is_listed && !folder.removed && was_committed(facts, &folder.name))
         {
             return;
         }
@@ -340,6 +351,7 @@ mod tests {
             grace: Period::days(1),
             keep_journals: Period::days(90),
             folders: vec![Folder {
+                removed: false,
                 place: "gs://bucket".parse().unwrap(),
                 folder,
                 name: BACKUP.into(),

@@ -5,6 +5,7 @@
 pub mod backup;
 pub mod buckets;
 pub mod compare;
+pub mod copies;
 pub mod cost;
 pub mod diff;
 pub mod drill;
@@ -21,6 +22,7 @@ pub mod retention;
 #[cfg(test)]
 mod retention_tests;
 pub mod staging;
+pub mod watch;
 pub mod witness;
 
 use serde::Serialize;

@@ -459,6 +459,7 @@ mod tests {
             name: BackupName::scheduled("x", &tier, at).unwrap(),
             tier,
             purpose: None,
+            terms: None,
             commit_id: String::new(),
             tool: String::new(),
             run: String::new(),

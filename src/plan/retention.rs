@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::config::{Keep, Retention};
-use crate::model::{BackupName, Period, TierName};
+use crate::model::{BackupName, Kind, Period, TierName};
 
 /// How far ahead of this machine's clock a backup may be dated without being doubted.
 pub(super) const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(10);
@@ -27,7 +27,11 @@ pub struct Candidate {
     pub taken_at: Timestamp,
     pub size_bytes: u64,
     /// Taken by hand, for a purpose: the tier's counts pass over it.
-    pub manual: bool,
+    pub kind: Option<Kind>,
+    /// What its creator said, instead of what the configuration says for its kind.
+    pub keep: Option<Period>,
+    /// When somebody said that the change is verified before which it was taken.
+    pub approved_at: Option<Timestamp>,
     pub verified: bool,
     /// A source that was full in the backup before was found empty in this one: somebody must look.
     pub emptied: bool,
@@ -91,6 +95,9 @@ pub struct Decision {
     pub size_bytes: u64,
     #[serde(flatten)]
     pub verdict: Verdict,
+    /// Backups that are made of objects in this one's folder: when it goes, those objects stay.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub part_of: Vec<BackupName>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -138,12 +145,17 @@ pub enum Reason {
     Manual {
         until: Timestamp,
     },
+    Emergency {
+        until: Timestamp,
+    },
+    /// Nobody has said yet that the change is verified.
+    UnverifiedChange,
+    VerifiedChange {
+        until: Timestamp,
+    },
     Pinned {
         by: String,
         until: Option<Timestamp>,
-    },
-    ReferencedBy {
-        backups: Vec<BackupName>,
     },
     /// A source was found empty in it.
     Emptied,
@@ -160,28 +172,24 @@ impl RetentionPlan {
         self.decisions.iter().filter(move |decision| wanted(&decision.verdict))
     }
 
-    /// Those to remove, in an order in which nothing is removed before what refers to it.
+    /// Those to remove.
     pub fn removals(&self) -> impl Iterator<Item = &Decision> {
         self.of(|verdict| matches!(verdict, Verdict::Remove { .. }))
     }
 }
 
-/// Decides. `now` may be wrong: no clock makes this remove a tier's last backup, its newest verified one, a pinned one, or one
-/// that a remaining backup is made of.
+/// Decides. `now` may be wrong: no clock makes this remove a tier's last backup, its newest verified one, or a pinned one. A
+/// backup that others are made of is not kept for that: its removal leaves them their objects.
 pub fn plan(tiers: &BTreeMap<TierName, Keep>, retention: &Retention, facts: &Facts, now: Timestamp) -> RetentionPlan {
     let mut order: Vec<&Candidate> = facts.candidates.iter().collect();
     order.sort_by(|a, b| (b.taken_at, &b.name).cmp(&(a.taken_at, &a.name)));
     let mut reasons = keep_by_rules(tiers, retention, &order, now);
-    keep_referenced(&order, &mut reasons);
-
     let mut verdicts: BTreeMap<&BackupName, Verdict> = BTreeMap::new();
     for backup in &order {
         verdicts.insert(&backup.name, verdict(backup, reasons.remove(&backup.name), retention.grace, now));
     }
     let mut notes = Vec::new();
-    if facts.unreadable.is_empty() && facts.doubts.is_empty() {
-        wait_for_referrers(&order, &mut verdicts, retention.grace);
-    } else {
+    if !facts.unreadable.is_empty() || !facts.doubts.is_empty() {
         notes.extend(facts.doubts.iter().map(|doubt| format!("{doubt}; so nothing is removed")));
         for place in &facts.unreadable {
             notes.push(format!(
@@ -194,12 +202,19 @@ pub fn plan(tiers: &BTreeMap<TierName, Keep>, retention: &Retention, facts: &Fac
             }
         }
     }
+    let mut referrers: BTreeMap<BackupName, Vec<BackupName>> = BTreeMap::new();
+    for backup in order.iter().filter(|b| !matches!(verdicts.get(&b.name), Some(Verdict::Remove { .. }))) {
+        for reference in &backup.references {
+            referrers.entry(reference.clone()).or_default().push(backup.name.clone());
+        }
+    }
     let decisions = order
         .into_iter()
         .filter_map(|backup| {
             let verdict = verdicts.remove(&backup.name)?;
             let Candidate { name, tier, taken_at, size_bytes, .. } = backup.clone();
-            Some(Decision { backup: name, tier, taken_at, size_bytes, verdict })
+            let part_of = referrers.remove(&name).unwrap_or_default();
+            Some(Decision { backup: name, tier, taken_at, size_bytes, verdict, part_of })
         })
         .collect();
     RetentionPlan { at: now, decisions, notes }
@@ -267,13 +282,10 @@ fn keep_of_tier<'a>(
         kept.push((*verified, Reason::LastVerified));
     }
     let judged = || backups.iter().filter(|backup| !backup.given_up(now));
-    for backup in judged().filter(|backup| backup.manual) {
-        let until = later(backup.taken_at, retention.keep_manual);
-        if newest.taken_at < until {
-            kept.push((*backup, Reason::Manual { until }));
-        }
+    for backup in judged() {
+        kept.extend(by_hand(backup, retention, newest.taken_at).map(|reason| (*backup, reason)));
     }
-    let scheduled: Vec<&'a Candidate> = judged().filter(|backup| !backup.manual).copied().collect();
+    let scheduled: Vec<&'a Candidate> = judged().filter(|backup| backup.kind.is_none()).copied().collect();
     for backup in &scheduled {
         let until = later(backup.taken_at, keep.within);
         if newest.taken_at < until {
@@ -299,6 +311,47 @@ fn keep_of_tier<'a>(
     kept
 }
 
+/// When a backup goes by the rules that are its own, and that rule in a word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expiry {
+    /// `None`: not by itself. Counts may keep it longer; it goes a time of grace later.
+    pub at: Option<Timestamp>,
+    /// `days_N`, `until_verified`, `permanent`.
+    pub policy: String,
+}
+
+/// When a backup goes, as far as that can be said beforehand.
+pub fn expiry(backup: &Candidate, keep: Option<&Keep>, retention: &Retention) -> Expiry {
+    let (from, period) = match (backup.kind, backup.approved_at) {
+        (None, _) => (backup.taken_at, keep.map(|keep| keep.within)),
+        (Some(Kind::Manual), _) => (backup.taken_at, Some(retention.keep_manual)),
+        (Some(Kind::Emergency), _) => (backup.taken_at, Some(retention.keep_emergency)),
+        (Some(Kind::PreChange), Some(at)) => (at, Some(retention.keep_pre_change)),
+        (Some(Kind::PreChange), None) => return Expiry { at: None, policy: "until_verified".into() },
+    };
+    // A tier that is not configured any more keeps what it has; so does a pin without an end.
+    let pinned = backup.pinned.as_ref();
+    let Some(period) = backup.keep.or(period).filter(|_| pinned.is_none_or(|pin| pin.until.is_some())) else {
+        return Expiry { at: None, policy: "permanent".into() };
+    };
+    let at = later(from, period).max(pinned.and_then(|pin| pin.until).unwrap_or(Timestamp::MIN));
+    Expiry { at: Some(at), policy: format!("days_{}", period.as_secs() / 86_400) }
+}
+
+/// What keeps a backup by hand; `newest` is when the tier's newest was taken.
+fn by_hand(backup: &Candidate, retention: &Retention, newest: Timestamp) -> Option<Reason> {
+    let kept = |from: Timestamp, period: Period, reason: fn(Timestamp) -> Reason| {
+        let until = later(from, backup.keep.unwrap_or(period));
+        (newest < until).then(|| reason(until))
+    };
+    match (backup.kind?, backup.approved_at) {
+        (Kind::Manual, _) => kept(backup.taken_at, retention.keep_manual, |until| Reason::Manual { until }),
+        (Kind::Emergency, _) => kept(backup.taken_at, retention.keep_emergency, |until| Reason::Emergency { until }),
+        (Kind::PreChange, None) => Some(Reason::UnverifiedChange),
+        (Kind::PreChange, Some(at)) => kept(at, retention.keep_pre_change, |until| Reason::VerifiedChange { until }),
+    }
+}
+
 /// The newest backup of each of the newest `count` periods that have one.
 fn newest_of_each<'a, P: PartialEq + Copy>(
     backups: &[&'a Candidate],
@@ -321,27 +374,6 @@ fn newest_of_each<'a, P: PartialEq + Copy>(
     kept
 }
 
-/// Keeps what kept backups are made of.
-fn keep_referenced<'a>(order: &[&'a Candidate], reasons: &mut Reasons<'a>) {
-    let known: BTreeMap<&BackupName, &'a Candidate> = order.iter().map(|backup| (&backup.name, *backup)).collect();
-    let mut open: Vec<&'a Candidate> = order.iter().filter(|b| reasons.contains_key(&b.name)).copied().collect();
-    let mut referrers: BTreeMap<&'a BackupName, BTreeSet<BackupName>> = BTreeMap::new();
-    while let Some(backup) = open.pop() {
-        for reference in &backup.references {
-            let Some(referenced) = known.get(reference) else { continue };
-            let first = !reasons.contains_key(&referenced.name) && !referrers.contains_key(&referenced.name);
-            referrers.entry(&referenced.name).or_default().insert(backup.name.clone());
-            if first {
-                open.push(referenced);
-            }
-        }
-    }
-    for (name, backups) in referrers {
-        let reason = Reason::ReferencedBy { backups: backups.into_iter().collect() };
-        reasons.entry(name).or_default().push(reason);
-    }
-}
-
 fn verdict(backup: &Candidate, reasons: Option<Vec<Reason>>, grace: Period, now: Timestamp) -> Verdict {
     match (reasons, backup.condemned) {
         (Some(reasons), condemned) => {
@@ -351,31 +383,6 @@ fn verdict(backup: &Candidate, reasons: Option<Vec<Reason>>, grace: Period, now:
         (None, None) => Verdict::Condemn { removed_from: later(now, grace) },
         (None, Some(Sentence { at, .. })) if later(at, grace) <= now => Verdict::Remove { condemned_at: at },
         (None, Some(Sentence { at, .. })) => Verdict::Wait { removed_from: later(at, grace) },
-    }
-}
-
-/// Nothing is removed while a backup that refers to it is there.
-fn wait_for_referrers(order: &[&Candidate], verdicts: &mut BTreeMap<&BackupName, Verdict>, grace: Period) {
-    // A backup refers to older ones only in a sound vault; in another it takes as many rounds as there are backups.
-    for _ in 0..=order.len() {
-        let stays = |verdict: Option<&Verdict>| !matches!(verdict, Some(Verdict::Remove { .. }));
-        let needed: BTreeSet<&BackupName> = order
-            .iter()
-            .filter(|backup| stays(verdicts.get(&backup.name)))
-            .flat_map(|backup| &backup.references)
-            .collect();
-        let mut changed = false;
-        for (name, verdict) in verdicts.iter_mut() {
-            if let Verdict::Remove { condemned_at } = *verdict
-                && needed.contains(name)
-            {
-                *verdict = Verdict::Wait { removed_from: later(condemned_at, grace) };
-                changed = true;
-            }
-        }
-        if !changed {
-            return;
-        }
     }
 }
 
@@ -396,12 +403,11 @@ impl fmt::Display for Reason {
             Self::Monthly { year, month } => write!(f, "monthly {year:04}-{month:02}"),
             Self::Yearly { year } => write!(f, "yearly {year:04}"),
             Self::Manual { until } => write!(f, "by hand, to {}", day(until)),
+            Self::Emergency { until } => write!(f, "emergency, to {}", day(until)),
+            Self::UnverifiedChange => f.write_str("its change is not verified yet"),
+            Self::VerifiedChange { until } => write!(f, "its change is verified, to {}", day(until)),
             Self::Pinned { by, until: None } => write!(f, "pinned by {by}"),
             Self::Pinned { by, until: Some(until) } => write!(f, "pinned by {by}, to {}", day(until)),
-            Self::ReferencedBy { backups } => match backups.as_slice() {
-                [one] => write!(f, "part of {one}"),
-                many => write!(f, "part of {} backups", many.len()),
-            },
             Self::Emptied => f.write_str("a source was found empty in it: look, then delete it"),
             Self::LastFull { before } => write!(f, "the last before a source was found empty in {before}"),
             Self::FromTheFuture => f.write_str("dated in the future"),

@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 
 use super::retention::{Candidate, Facts, Pin, Reason, RetentionPlan, Sentence, Verdict, plan};
 use crate::config::{Keep, Retention};
-use crate::model::{BackupName, Period, TierName};
+use crate::model::{BackupName, Kind, Period, TierName};
 
 fn keep(within_days: u64) -> Keep {
     Keep { within: Period::days(within_days), last: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 }
@@ -20,7 +20,13 @@ fn tiers(keep: Keep) -> BTreeMap<TierName, Keep> {
 }
 
 fn settings() -> Retention {
-    Retention { grace: Period::days(7), keep_manual: Period::days(90), time_zone: TimeZone::UTC }
+    Retention {
+        grace: Period::days(7),
+        keep_manual: Period::days(90),
+        keep_pre_change: Period::days(30),
+        keep_emergency: Period::days(60),
+        time_zone: TimeZone::UTC,
+    }
 }
 
 fn at(text: &str) -> Timestamp {
@@ -33,7 +39,9 @@ fn backup(name: &str, taken_at: &str) -> Candidate {
         tier: "daily".parse().unwrap(),
         taken_at: at(taken_at),
         size_bytes: 1,
-        manual: false,
+        kind: None,
+        keep: None,
+        approved_at: None,
         verified: false,
         emptied: false,
         pinned: None,
@@ -129,11 +137,38 @@ fn pinned_referenced_verified_and_future_ones_are_kept() {
     backups[6].references = BTreeSet::from(["d07".parse().unwrap()]);
     backups.push(backup("soon", "2027-01-01T00:00:00Z"));
     let plan = plan(&tiers(keep(0)), &settings(), &facts(backups), now);
-    assert_eq!(kept(&plan), ["soon", "d00", "d02", "d04", "d06", "d07"]);
+    assert_eq!(kept(&plan), ["soon", "d00", "d02", "d04"]);
+    let part = plan.decisions.iter().find(|decision| decision.backup.as_str() == "d06").unwrap();
+    assert_eq!(part.part_of, ["d04".parse().unwrap()], "its objects stay, it does not");
     assert_eq!(reasons(&plan, "soon"), ["dated in the future"]);
     assert_eq!(reasons(&plan, "d02"), ["last verified"]);
     assert_eq!(reasons(&plan, "d04"), ["pinned by ann, to 2026-09-01"]);
-    assert_eq!(reasons(&plan, "d07"), ["part of d06"]);
+}
+
+#[test]
+fn what_was_taken_by_hand_is_kept_as_its_kind_is() {
+    let now = at("2026-12-31T03:00:00Z");
+    let mut backups = days("2026-12-31T02:00:00Z", 1);
+    let hand = |name: &str, kind, taken: &str| Candidate { kind: Some(kind), ..backup(name, taken) };
+    backups.push(hand("manual", Kind::Manual, "2026-10-10T00:00:00Z"));
+    backups.push(Candidate { keep: Some(Period::days(10)), ..hand("short", Kind::Manual, "2026-12-01T00:00:00Z") });
+    backups.push(Candidate { keep: Some(Period::days(400)), ..hand("long", Kind::Emergency, "2026-01-01T00:00:00Z") });
+    backups.push(hand("old", Kind::Emergency, "2026-10-10T00:00:00Z"));
+    backups.push(hand("pending", Kind::PreChange, "2020-01-01T00:00:00Z"));
+    let verified = |name: &str, approved: &str| {
+        let backup = hand(name, Kind::PreChange, "2026-01-01T00:00:00Z");
+        Candidate { approved_at: Some(at(approved)), ..backup }
+    };
+    backups.push(verified("verified", "2026-12-15T00:00:00Z"));
+    backups.push(verified("settled", "2026-11-15T00:00:00Z"));
+    let plan = plan(&tiers(keep(1)), &settings(), &facts(backups), now);
+    let mut kept = kept(&plan);
+    kept.sort_unstable();
+    assert_eq!(kept, ["d00", "long", "manual", "pending", "verified"]);
+    assert_eq!(reasons(&plan, "manual"), ["by hand, to 2027-01-08"]);
+    assert_eq!(reasons(&plan, "long"), ["emergency, to 2027-02-05"]);
+    assert_eq!(reasons(&plan, "pending"), ["its change is not verified yet"]);
+    assert_eq!(reasons(&plan, "verified"), ["its change is verified, to 2027-01-14"]);
 }
 
 #[test]
@@ -210,6 +245,8 @@ impl History {
         let retention = Retention {
             grace: Period::days(u64::from(small(3))),
             keep_manual: Period::days(u64::from(small(9))),
+            keep_pre_change: Period::days(u64::from(small(9))),
+            keep_emergency: Period::days(u64::from(small(9))),
             time_zone: TimeZone::get(zones[small(4) as usize]).unwrap(),
         };
         let start = small(3) as usize;
@@ -246,10 +283,15 @@ impl History {
                     references.insert(backup.name.clone());
                 }
             }
+            let kinds = [Kind::Manual, Kind::PreChange, Kind::Emergency];
+            let kind = self.random.random_bool(0.2).then(|| kinds[self.random.random_range(0..3)]);
+            let keep =
+                (kind.is_some() && self.random.random_bool(0.3)).then(|| Period::days(self.random.random_range(0..60)));
             self.backups.push(Candidate {
+                kind,
+                keep,
                 tier: tier.parse().unwrap(),
                 taken_at: self.now + skew,
-                manual: self.random.random_bool(0.1),
                 verified: self.random.random_bool(0.3),
                 emptied: self.random.random_bool(0.02),
                 references,
@@ -262,6 +304,7 @@ impl History {
                 0 => backup.pinned = Some(Pin { by: "ann".into(), until: None }),
                 1 => backup.pinned = Some(Pin { by: "ann".into(), until: Some(now + SignedDuration::from_hours(50)) }),
                 2 | 3 => backup.pinned = None,
+                5 | 6 if backup.kind == Some(Kind::PreChange) => backup.approved_at = Some(now),
                 4 if backup.condemned.is_none() => backup.condemned = Some(Sentence { at: now, by_hand: true }),
                 _ => {}
             }
@@ -285,13 +328,21 @@ impl History {
                 !gone || backup.taken_at <= self.now + SignedDuration::from_mins(10),
                 "seed {seed}: future {backup:?}"
             );
+            let pending = backup.kind == Some(Kind::PreChange) && backup.approved_at.is_none();
+            assert!(
+                !(pending && condemned.contains(&backup.name)) || by_hand(backup),
+                "seed {seed}: its change is not verified {backup:?}"
+            );
             if gone {
                 let grace = SignedDuration::try_from(self.retention.grace.as_duration()).unwrap();
                 let sentence = backup.condemned.unwrap_or_else(|| panic!("seed {seed}: without warning {backup:?}"));
                 assert!(sentence.at + grace <= self.now, "seed {seed}: before the time {backup:?}");
             } else {
-                for reference in &backup.references {
-                    assert!(!removed.contains(reference), "seed {seed}: {reference} is part of {}", backup.name);
+                for reference in backup.references.iter().filter(|reference| removed.contains(*reference)) {
+                    let told = plan.decisions.iter().find(|decision| decision.backup == *reference);
+                    let told = told.is_some_and(|decision| decision.part_of.contains(&backup.name));
+                    assert!(told, "seed {seed}: {reference} is part of {}", backup.name);
+                    *self.seen.entry("removed though a part").or_default() += 1;
                 }
             }
             if backup.taken_at <= self.now {
@@ -318,10 +369,13 @@ impl History {
                     Reason::LastOfTier => "kept as last of its tier only",
                     Reason::LastVerified => "kept as last verified only",
                     Reason::Pinned { .. } => "kept by a pin only",
-                    Reason::ReferencedBy { .. } => "kept as a part only",
                     Reason::LastFull { .. } => "kept as last full only",
                     Reason::Emptied => "kept as emptied only",
                     Reason::FromTheFuture => "kept as from the future",
+                    Reason::Manual { .. } => "kept by hand only",
+                    Reason::Emergency { .. } => "kept as emergency only",
+                    Reason::UnverifiedChange => "kept as unverified only",
+                    Reason::VerifiedChange { .. } => "kept as verified change only",
                     Reason::Daily { .. } | Reason::Weekly { .. } => "kept by day or week only",
                     Reason::Monthly { .. } | Reason::Yearly { .. } => "kept by month or year only",
                     _ => "kept by another rule only",
@@ -411,7 +465,11 @@ fn no_history_loses_what_must_be_kept() {
         "kept as last of its tier only",
         "kept as last verified only",
         "kept by a pin only",
-        "kept as a part only",
+        "removed though a part",
+        "kept by hand only",
+        "kept as emergency only",
+        "kept as unverified only",
+        "kept as verified change only",
         "kept as last full only",
         "kept as emptied only",
         "kept as from the future",
@@ -420,10 +478,4 @@ fn no_history_loses_what_must_be_kept() {
     ] {
         assert!(seen.contains_key(what), "'{what}' never came to pass: {seen:?}");
     }
-}
-
-#[test]
-fn reasons_are_told_in_words() {
-    let reason = Reason::ReferencedBy { backups: vec!["a".parse().unwrap(), "b".parse().unwrap()] };
-    assert_eq!(reason.to_string(), "part of 2 backups");
 }

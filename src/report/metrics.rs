@@ -21,6 +21,17 @@ pub struct Samples {
     pub rpo_seconds: Option<i64>,
     pub rpo_objective_seconds: u64,
     pub finding_count: usize,
+    /// How many there are of each kind.
+    pub alerts: BTreeMap<&'static str, usize>,
+    pub copies: Vec<CopiesSample>,
+}
+
+/// A backup's whole copies.
+pub struct CopiesSample {
+    pub tier: TierName,
+    pub copies: u32,
+    /// Whether there are as many as the tier's policy asks for.
+    pub met: bool,
 }
 
 /// A backup.
@@ -101,6 +112,21 @@ pub fn metrics(samples: &Samples) -> String {
             plain(samples.broken_count as f64),
         );
         family("backup_findings", "gauge", "What a person should look at.", plain(samples.finding_count as f64));
+        let alerts = samples.alerts.iter().map(|(kind, n)| (format!("{{kind=\"{kind}\"}}"), *n as f64)).collect();
+        family("backup_alerts", "gauge", "Sizes, times and spaces out of line, and what ends or waits.", alerts);
+        let mut least: BTreeMap<&str, (u32, usize)> = BTreeMap::new();
+        for sample in &samples.copies {
+            let (copies, below) = least.entry(sample.tier.as_str()).or_insert((u32::MAX, 0));
+            *copies = sample.copies.min(*copies);
+            *below += usize::from(!sample.met);
+        }
+        let of = |value: fn(&(u32, usize)) -> f64| -> Vec<(String, f64)> {
+            least.iter().map(|(tier, found)| (format!("{{tier=\"{tier}\"}}"), value(found))).collect()
+        };
+        let copies = of(|(copies, _)| f64::from(*copies));
+        family("backup_whole_copies_min", "gauge", "Whole copies of the backup that has the fewest.", copies);
+        let below = of(|(_, below)| *below as f64);
+        family("backup_below_copy_policy", "gauge", "Backups with fewer copies than their tier asks for.", below);
         let rpo = samples.rpo_seconds.map(|age| plain(age as f64)).unwrap_or_default();
         family("backup_rpo_seconds", "gauge", "What would be lost now: the age of the newest data.", rpo);
         let objective = plain(samples.rpo_objective_seconds as f64);
@@ -135,6 +161,11 @@ mod tests {
             rpo_seconds: Some(36_000),
             rpo_objective_seconds: 86_400,
             finding_count: 0,
+            alerts: BTreeMap::from([("abnormal_size", 1)]),
+            copies: vec![
+                CopiesSample { tier: "daily".parse().unwrap(), copies: 3, met: true },
+                CopiesSample { tier: "daily".parse().unwrap(), copies: 1, met: false },
+            ],
         });
         for line in [
             "backup_total{tier=\"daily\"} 2",
@@ -143,6 +174,9 @@ mod tests {
             "backup_stored_bytes{tier=\"daily\"} 50",
             "backup_errors_total{verb=\"restore\"} 2",
             "backup_rpo_seconds 36000",
+            "backup_alerts{kind=\"abnormal_size\"} 1",
+            "backup_whole_copies_min{tier=\"daily\"} 1",
+            "backup_below_copy_policy{tier=\"daily\"} 1",
             "backup_duration_seconds{tier=\"weekly\"} 12.5",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");

@@ -5,6 +5,7 @@ mod buckets;
 mod drill;
 mod garbage;
 mod human;
+mod index;
 mod metrics;
 mod page;
 mod restore;
@@ -22,7 +23,8 @@ pub use drill::{
 };
 pub use garbage::plan as garbage_plan;
 pub use human::{bytes, duration, thousands};
-pub use metrics::{BackupSample, Samples, metrics};
+pub use index::{INDEX, Indexed, index};
+pub use metrics::{BackupSample, CopiesSample, Samples, metrics};
 pub use restore::plan as restore_plan;
 pub use retention::plan as retention_plan;
 pub use table::{Align, Table};

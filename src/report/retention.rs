@@ -19,6 +19,12 @@ pub fn plan(plan: &RetentionPlan) -> String {
             Verdict::Wait { removed_from } => ("wait", format!("condemned; removed from {}", minute(removed_from))),
             Verdict::Remove { condemned_at } => ("remove", format!("condemned {}", minute(condemned_at))),
         };
+        let stays = match decision.part_of.as_slice() {
+            [] => String::new(),
+            [one] => format!("; what {one} is made of stays"),
+            many => format!("; what {} backups are made of stays", many.len()),
+        };
+        let why = if what == "keep" { why } else { why + &stays };
         table.row([decision.backup.to_string(), bytes(decision.size_bytes), what.to_string(), why]);
     }
     let mut out = if plan.decisions.is_empty() { "no backups\n".to_string() } else { table.render() };

@@ -20,7 +20,9 @@ use tokio::io::AsyncWriteExt;
 use tokio_util::io::ReaderStream;
 
 use super::halt::effect;
-use super::{ByteStream, MAX_GET_BYTES, ObjectInfo, Store, Version, changed, exists, key, next_prefix, not_found};
+use super::{
+    ByteStream, MAX_GET_BYTES, ObjectInfo, Space, Store, Version, changed, exists, key, next_prefix, not_found,
+};
 use crate::model::Failure;
 
 /// The store's own directory for unfinished files and locks. No key begins with it, no list shows it.
@@ -262,6 +264,14 @@ impl LocalStore {
 
 #[async_trait]
 impl Store for LocalStore {
+    async fn space(&self) -> Result<Option<Space>, Failure> {
+        let name = self.describe();
+        let found = rustix::fs::statvfs(self.root.as_path()).map_err(|error| io_failure(&name, &error.into()))?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        // What a common user may still write.
+        Ok(Some(Space { free_bytes: bytes(found.f_bavail), total_bytes: bytes(found.f_blocks) }))
+    }
+
     fn describe(&self) -> String {
         format!("file://{}", self.root.display())
     }
@@ -322,6 +332,13 @@ impl Store for LocalStore {
         let name = self.name(key);
         let chunks = ReaderStream::with_capacity(tokio::fs::File::from_std(file), CHUNK_BYTES);
         Ok(chunks.map(move |chunk| chunk.map_err(|error| io_failure(&name, &error))).boxed())
+    }
+
+    async fn open_file(&self, key: &str) -> Result<Option<File>, Failure> {
+        let owned = key.to_string();
+        // An object is replaced by another file, never written into.
+        let (file, _) = self.blocking(move |this| this.open_object(&owned)).await?;
+        Ok(Some(file))
     }
 
     async fn write_stream(&self, key: &str, mut stream: ByteStream) -> Result<ObjectInfo, Failure> {

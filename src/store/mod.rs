@@ -8,6 +8,7 @@ pub mod halt;
 mod key;
 mod local;
 mod memory;
+mod pieced;
 
 use std::fmt;
 use std::ops::Range;
@@ -22,6 +23,7 @@ pub use drop_box::DropBox;
 pub use gcs::GcsStore;
 pub use local::LocalStore;
 pub use memory::MemoryStore;
+pub use pieced::PiecedStore;
 
 /// Bytes as they come; chunks of at most a few hundred kilobytes.
 pub type ByteStream = BoxStream<'static, Result<Bytes, Failure>>;
@@ -53,6 +55,13 @@ pub struct Site {
     pub retention_locked: bool,
 }
 
+/// What a file system has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    pub free_bytes: u64,
+    pub total_bytes: u64,
+}
+
 /// A place for objects. Keys are relative, parts divided by `/`, no part empty, `.` or `..`; at most 900 bytes.
 ///
 /// An object appears whole or not at all. Every method fails with `Invalid` for a key that is none.
@@ -61,12 +70,25 @@ pub trait Store: Send + Sync {
     /// Where this is, e.g. `gs://bucket/prefix`; no secrets in it.
     fn describe(&self) -> String;
 
+    /// Where an object lies, e.g. `gs://bucket/prefix/key`: for who reads it without this store.
+    fn address(&self, key: &str) -> String {
+        format!("{}/{key}", self.describe())
+    }
+
     /// Where the objects lie; `None` when the place (a bucket) does not exist.
     ///
     /// # Errors
     /// As the store's medium fails.
     async fn site(&self) -> Result<Option<Site>, Failure> {
         Ok(Some(Site { location: "local".into(), retention_locked: false }))
+    }
+
+    /// What is left where that can come to an end; `None` where it cannot.
+    ///
+    /// # Errors
+    /// As the store's medium fails.
+    async fn space(&self) -> Result<Option<Space>, Failure> {
+        Ok(None)
     }
 
     /// The whole object and the version that was read.

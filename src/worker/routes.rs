@@ -27,13 +27,15 @@ use super::{Worker, guarded};
 use crate::catalog::Wanted;
 use crate::codec::digest::Digests;
 use crate::config::Role;
+use crate::job::census::BackupCopies;
 use crate::job::listing::Summary;
 use crate::job::retention::Deletion;
 use crate::job::{self, Context, JobError, status};
-use crate::model::{BackupName, Pattern, TierName};
+use crate::model::{BackupName, Pattern, Terms, TierName};
 use crate::plan::backup::Occasion;
 use crate::plan::drill::{DrillRequest, Scenario};
 use crate::plan::restore::RestoreRequest;
+use crate::plan::watch::AlertKind;
 use crate::report;
 
 const MAX_BODY_BYTES: usize = 64 << 10;
@@ -308,11 +310,23 @@ async fn metrics(State(worker): Shared, Extension(caller): Extension<Caller>) ->
         rpo_seconds: status.rpo_seconds,
         rpo_objective_seconds: status.rpo_objective_seconds,
         finding_count: status.findings.len(),
+        alerts: alerts(&status),
+        copies: status.copies.iter().map(copies).collect(),
     });
     let mut response = text.into_response();
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     Ok(response)
+}
+
+/// Every kind has its number, also none: an alert that is over must be seen to be.
+fn alerts(status: &status::Status) -> BTreeMap<&'static str, usize> {
+    let count = |kind: AlertKind| status.alerts.iter().filter(|alert| alert.kind == kind).count();
+    AlertKind::ALL.into_iter().map(|kind| (kind.name(), count(kind))).collect()
+}
+
+fn copies(backup: &BackupCopies) -> report::CopiesSample {
+    report::CopiesSample { tier: backup.tier.clone(), copies: backup.standing.copies, met: backup.short.is_empty() }
 }
 
 fn sample(backup: &Summary) -> report::BackupSample {
@@ -508,7 +522,10 @@ async fn create(
     request: Request,
 ) -> Answered {
     let (headers, create): (_, Create) = body(request).await?;
-    let occasion = create.backup_name.map_or(Occasion::Schedule, |purpose| Occasion::Manual { purpose });
+    let occasion = create.backup_name.map_or(Occasion::Schedule, |purpose| {
+        let terms = Terms { creator: Some(caller.name.clone()), ..Terms::default() };
+        Occasion::Manual { purpose, terms }
+    });
     let ask = Ask::Backup { tier: daily(create.tier)?, occasion };
     plan_or_begin(&worker, &caller, (&headers, &waiting), create.dry_run, Role::Operator, ask).await
 }

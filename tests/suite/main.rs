@@ -2,6 +2,7 @@
 
 mod buckets;
 mod canaries;
+mod copies;
 mod drill;
 mod drill_page;
 mod drill_scripts;
@@ -19,11 +20,13 @@ mod load;
 mod main_job;
 mod many_processes;
 mod metadata;
+mod policies;
 mod privilege;
 mod proof;
 mod proxy;
 mod readers;
 mod real_exports;
+mod references;
 mod retention;
 mod sandbox;
 mod signals;

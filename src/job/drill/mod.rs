@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::run;
-use super::{Context, JobError, copies};
+use super::{Context, JobError, copies, index};
 use crate::catalog::marks::Verified;
 use crate::catalog::{Entry, Wanted, drills};
 use crate::config::SourceKind;
@@ -71,7 +71,13 @@ async fn look_and_plan(
         return Ok(Subject { plan: plan.map_err(JobError::Refused)?, entry: None });
     }
     let mut entry = context.catalog.find(wanted, tier).await?;
-    let copies = copies::whole(context, &entry.manifest).await?;
+    let mut copies = copies::whole(context, &entry.manifest).await?;
+    if copies.is_empty() {
+        // Together the places may still have all of it, as a restore would find.
+        entry = copies::readable(context, &entry).await?;
+        let place = context.places(&entry.manifest.tier).next().cloned();
+        copies.extend(place.map(|place| (place, entry.store.clone())));
+    }
     let facts = DrillFacts {
         copies: copies.iter().map(|(place, _)| place.clone()).collect(),
         time_travel_hours: evidence::time_travel_hours(context, &entry).await?,
@@ -148,6 +154,7 @@ async fn keep(context: &Context, subject: &Subject, drilled: &Drilled) -> Result
             how: format!("drill {}", report.drill),
         };
         context.marks.set(&entry.manifest.name, &mark).await?;
+        index::refresh(context).await;
     }
     Ok(place)
 }

@@ -420,7 +420,7 @@ impl World {
                         "drills" => home.contains_key(&format!("_strongroom/drills/{of}/report.json")),
                         _ => false,
                     };
-                if !good {
+                if !good && key != "backup_metadata.json" {
                     garbage.push(format!("{place}: {key}"));
                 }
             }

@@ -89,7 +89,7 @@ pub fn context(port: &Arc<Port>) -> Context {
     Context {
         config,
         google: Google { bigquery: Arc::new(google), scheduler: Arc::new(scheduler), ..idle_clients() },
-        catalog: Catalog::new(tiers).of_system(&name, None),
+        catalog: Catalog::new(tiers).of_system(&name, None).at_home(home.clone()),
         marks: Book::new(home.clone(), None),
         chronicle: None,
         home,
