@@ -294,7 +294,7 @@ mod tests {
             assert_eq!(store.get_range(key, 0..2).await.unwrap(), Bytes::from_static(b"ri"));
         }
         assert!(store.open_file("b").await.unwrap().is_some());
-        assert_eq!(store.address("b"), format!("{}/b", directory.path().display()));
+        assert_eq!(store.address("b"), format!("file://{}/b", directory.path().display()));
         for failed in [store.get("c").await.err(), store.read("c").await.err()] {
             assert!(
                 matches!(&failed, Some(Failure::Corrupt { message, .. }) if message.contains("in any place")),
