@@ -34,23 +34,36 @@ need_package() {
 # As need_command, but goes on without it: for what only some machines can have.
 try_command() { (need_command "$@") || { printf 'going on without %s\n' "$1" >&2; return 1; }; }
 
-# Brings Google's Node clients, exactly as tests/node/package-lock.json says, beside a copy of the checks that use them.
-# Sets STRONGROOM_NODE, the directory of both.
-node_clients() {
-  local home=${XDG_CACHE_HOME:-$HOME/.cache}/strongroom-node wanted
+# Brings Node packages exactly as a folder's package-lock.json says: node_packages FOLDER HOME
+node_packages() {
+  local from=$1 home=$2 wanted
   need_command node nodejs
   need_command npm
-  wanted=$(node --version; cat tests/node/package-lock.json)
+  wanted=$(node --version; cat "$from/package-lock.json")
   if [ "$(cat "$home/made-of" 2>/dev/null)" != "$wanted" ]; then
-    say "installing the Node packages of tests/node/package.json"
+    say "installing the Node packages of $from/package.json"
     rm -rf "$home"
     mkdir -p "$home"
-    cp tests/node/package.json tests/node/package-lock.json tests/node/.npmrc "$home"
+    cp "$from/package.json" "$from/package-lock.json" "$from/.npmrc" "$home"
     (cd "$home" && npm ci --silent) || fail "cannot install the Node packages" "is the network up?"
     printf '%s' "$wanted" >"$home/made-of"
   fi
+}
+
+# Brings Google's Node clients beside a copy of the checks that use them. Sets STRONGROOM_NODE, the directory of both.
+node_clients() {
+  local home=${XDG_CACHE_HOME:-$HOME/.cache}/strongroom-node
+  node_packages tests/node "$home"
   cp tests/node/*.mjs "$home"
   export STRONGROOM_NODE=$home
+}
+
+# Brings Microsoft's double of Azure Blob Storage. Sets STRONGROOM_AZURITE, by which the tests know it: without it they
+# would say that they skip.
+azurite() {
+  local home=${XDG_CACHE_HOME:-$HOME/.cache}/strongroom-azurite
+  node_packages tests/azurite "$home"
+  export STRONGROOM_AZURITE=$home
 }
 
 # Rust itself is expected; a C compiler is what some of the dependencies are built with.

@@ -1,6 +1,7 @@
 //! Wiring: files, environment, clock, randomness, signals, exit codes. The only reader of the environment.
 
 mod builtin;
+mod cloud;
 mod exit;
 mod keys;
 mod rehearsal;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::cloud::Clouds;
 use super::{builtin, rehearsal};
 use crate::catalog::marks::Book;
 use crate::catalog::{Authority, Catalog, Chronicle, KeySource};
@@ -61,14 +62,14 @@ pub async fn connect(config: Config, path: &Path, observer: Arc<dyn Observer>) -
     let queries = load_queries(config.validation.as_ref(), path)?;
     let anomalies = load_anomalies(config.drill.anomalies.as_deref(), path)?;
     let open = {
-        let google = google.clone();
-        Arc::new(move |place: &Place| open(&google, place))
+        let (google, clouds) = (google.clone(), Clouds::of(&config));
+        Arc::new(move |place: &Place| open(&google, &clouds, place))
     };
     let mut tiers: BTreeMap<_, Vec<Arc<dyn Store>>> = BTreeMap::new();
     for (name, tier) in &config.tiers {
         tiers.insert(name.clone(), tier.places().map(open.as_ref()).collect::<Result<_, Failure>>()?);
     }
-    let home = home(&config, &google, observer.as_ref()).await?;
+    let home = home(&config, open.as_ref(), observer.as_ref()).await?;
     let authority = config.signing.as_ref().map(|signing| authority(&config.name, signing, path, &google));
     let chronicle = match &authority {
         Some(authority) => {
@@ -101,15 +102,19 @@ pub async fn connect(config: Config, path: &Path, observer: Arc<dyn Observer>) -
 }
 
 /// Where journal and lease are kept. When that place is gone and is a tier's primary, the tier's next place stands in.
-async fn home(config: &Config, google: &Google, observer: &dyn Observer) -> Result<Arc<dyn Store>, Failure> {
-    let primary = open(google, &config.home)?;
+async fn home(
+    config: &Config,
+    open: impl Fn(&Place) -> Result<Arc<dyn Store>, Failure>,
+    observer: &dyn Observer,
+) -> Result<Arc<dyn Store>, Failure> {
+    let primary = open(&config.home)?;
     let copies = config.tiers.values().find(|tier| tier.places().next() == Some(&config.home));
     let copies: Vec<&Place> = copies.map(|tier| tier.places().skip(1).collect()).unwrap_or_default();
     if copies.is_empty() || !is_gone(primary.as_ref()).await? {
         return Ok(primary);
     }
     for place in copies {
-        let store = open(google, place)?;
+        let store = open(place)?;
         if !is_gone(store.as_ref()).await? {
             observer.note(&format!("{} does not exist: journal and lease are kept in {place}", config.home));
             return Ok(store);
@@ -254,15 +259,17 @@ async fn google(config: &Config) -> Result<Google, Problem> {
     Ok(Google::connect(Settings { endpoint, credentials, retry, user_agent }).await?)
 }
 
-fn open(google: &Google, place: &Place) -> Result<Arc<dyn Store>, Failure> {
-    Ok(match place {
-        Place::Gcs { bucket, prefix } => Arc::new(GcsStore::new(google.storage.clone(), bucket, prefix)?),
-        Place::Local { directory } => Arc::new(LocalStore::open(directory)?),
+fn open(google: &Google, clouds: &Clouds, place: &Place) -> Result<Arc<dyn Store>, Failure> {
+    if let Some(store) = clouds.open(place)? {
+        return Ok(store);
+    }
+    match place {
+        Place::Gcs { bucket, prefix } => Ok(Arc::new(GcsStore::new(google.storage.clone(), bucket, prefix)?)),
+        Place::Local { directory } => Ok(Arc::new(LocalStore::open(directory)?)),
         Place::S3 { .. } | Place::Azure { .. } => {
-            let message = "is a kind of storage that this build does not know";
-            return Err(Failure::Invalid { object: place.to_string(), message: message.into() });
+            Err(Failure::Invalid { object: place.to_string(), message: "cannot be opened".into() })
         }
-    })
+    }
 }
 
 /// The query that searches for anomalies, from the program or from a file beside the configuration.

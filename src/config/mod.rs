@@ -3,6 +3,7 @@
 //! Knows nothing of files: the text is an argument, and so is the environment.
 
 mod buckets;
+mod cloud;
 mod drill;
 mod interpolate;
 mod prices;
@@ -13,6 +14,7 @@ mod valid;
 mod worker;
 
 pub use buckets::Buckets;
+pub use cloud::{Azure, S3};
 pub use drill::{Drill, SecretName, Service};
 pub use prices::{ClassPrice, Prices};
 pub use reader::{Problem, Problems};

@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 use toml::{Table, Value};
 
 use super::buckets::{Buckets, read_buckets};
+use super::cloud::{Azure, S3, read_azure, read_s3};
 use super::drill::{Drill, SecretName, Service, read_drill, read_secrets, read_service};
 use super::prices::{Prices, read_prices};
 use super::reader::{Problems, Reader};
@@ -24,6 +25,8 @@ pub struct Config {
     /// A bucket for files on their way between BigQuery and places that it does not reach; emptied after every run.
     pub staging: Option<Place>,
     pub google: Option<Google>,
+    pub s3: S3,
+    pub azure: Azure,
     pub sources: Vec<Source>,
     pub ingestion: Ingestion,
     pub tiers: BTreeMap<TierName, Tier>,
@@ -193,6 +196,8 @@ pub(super) fn read(table: Table, problems: &mut Problems) -> Option<Config> {
     let parallel = top.count("parallel", 1..=64).unwrap_or(8);
     let google = top.table("google").and_then(|(path, table)| read_google(&path, table, top.problems()));
     let project = google.as_ref().map(|google| google.project.clone());
+    let s3 = top.table("s3").map(|(path, table)| read_s3(&path, table, top.problems())).unwrap_or_default();
+    let azure = top.table("azure").map(|(path, table)| read_azure(&path, table, top.problems())).unwrap_or_default();
 
     let entries = top.tables("source");
     if entries.is_empty() {
@@ -270,6 +275,8 @@ pub(super) fn read(table: Table, problems: &mut Problems) -> Option<Config> {
         home,
         staging,
         google,
+        s3,
+        azure,
         sources,
         ingestion,
         tiers,

@@ -26,6 +26,10 @@ pub async fn run(store: &dyn Store) {
     deletions(store, &format!("{base}/delete")).await;
     racing_creations(store, &format!("{base}/race")).await;
     racing_swaps(store, &format!("{base}/swaps")).await;
+    racing_streams(store, &format!("{base}/streams")).await;
+    parts(store, &format!("{base}/parts")).await;
+    pages(store, &format!("{base}/pages")).await;
+    odd_names(store, &base).await;
     keys(store).await;
     assert_eq!(keys_of(store, &base).await, Vec::<String>::new(), "the suite leaves nothing behind");
 }
@@ -209,6 +213,143 @@ async fn racing_swaps(store: &dyn Store, base: &str) {
         );
         version = next;
     }
+    store.delete(&key).await.expect("delete");
+}
+
+/// Long streams are sent in parts: also then one creation wins.
+async fn racing_streams(store: &dyn Store, base: &str) {
+    let key = format!("{base}/object");
+    let bodies: Vec<Bytes> = (0..3).map(|n| pattern((9 << 20) + n)).collect();
+    let tries = bodies.iter().map(|body| store.write_stream(&key, uneven(body.clone())));
+    let tries = futures::future::join_all(tries).await;
+    let won: Vec<usize> = (0..3).filter(|n| tries[*n].is_ok()).collect();
+    assert_eq!(won.len(), 1, "one creation by stream wins: {tries:?}");
+    let lost = tries.iter().filter(|result| matches!(result, Err(Failure::Exists { .. }))).count();
+    assert_eq!(lost, 2, "the others are Exists: {tries:?}");
+    let read = store.read(&key).await.expect("read");
+    let found = collect(&key, read, u64::MAX).await.expect("bytes");
+    assert!(found == bodies[won[0]], "the object is the winner's");
+    store.delete(&key).await.expect("delete");
+}
+
+/// Several parts, and ranges across their borders.
+async fn parts(store: &dyn Store, base: &str) {
+    let key = format!("{base}/object");
+    let body = pattern((25 << 20) + 7);
+    let info = store.write_stream(&key, uneven(body.clone())).await.expect("write_stream");
+    assert_eq!(info.size_bytes, body.len() as u64);
+    for border in [8 << 20, 16 << 20, 24 << 20] {
+        let got = store.get_range(&key, border as u64 - 3..border as u64 + 3).await.expect("range");
+        assert!(got == body.slice(border - 3..border + 3), "the bytes at {border} are in order");
+    }
+    let read = store.read(&key).await.expect("read");
+    assert!(collect(&key, read, u64::MAX).await.expect("bytes") == body, "all of it comes back as it went");
+    let again = store.write_stream(&key, uneven(body)).await;
+    assert!(matches!(again, Err(Failure::Exists { .. })), "a second creation in parts is Exists: {again:?}");
+    store.delete_if_match(&key, &info.version).await.expect("delete");
+}
+
+/// More objects than fit into one page of a list.
+async fn pages(store: &dyn Store, base: &str) {
+    let keys: Vec<String> = (0..1005).map(|n| format!("{base}/{:04}/x", n)).collect();
+    let put = |key: String| async move { store.put(&key, Bytes::from_static(b"x")).await.map(drop) };
+    let all = futures::stream::iter(keys.clone()).map(put).buffer_unordered(16).collect::<Vec<_>>().await;
+    assert!(all.iter().all(Result::is_ok), "every put succeeds");
+    assert_eq!(keys_of(store, &format!("{base}/")).await, keys, "every page is listed, in order");
+    let prefixes = store.list_prefixes(&format!("{base}/")).await.expect("list_prefixes");
+    assert_eq!(prefixes.len(), keys.len(), "every page of prefixes is listed");
+    let delete = |key: String| async move { store.delete(&key).await };
+    let all = futures::stream::iter(keys).map(delete).buffer_unordered(16).collect::<Vec<_>>().await;
+    assert!(all.iter().all(Result::is_ok), "every deletion succeeds");
+}
+
+/// Names that addresses, shells and XML take for something else.
+async fn odd_names(store: &dyn Store, base: &str) {
+    let long = "l".repeat(255);
+    let longest = {
+        let left = 900 - base.len() - "/odd/".len();
+        let mut parts = vec!["x".repeat(200); left / 201];
+        parts.push("y".repeat(left % 201));
+        parts.retain(|part| !part.is_empty());
+        parts.join("/")
+    };
+    let names = [
+        "a b",
+        "100%",
+        "%20",
+        "%2F",
+        "a+b",
+        "a&b=c;d",
+        "q?x=1",
+        "#hash",
+        "~tilde",
+        "it's",
+        "\"quoted\"",
+        "(p)[b]{c}",
+        "a:b@c",
+        "a*b,c",
+        "<xml>&amp;",
+        "$HOME",
+        "日本語",
+        "e\u{301}",
+        "🗄️",
+        "..a",
+        "a..b",
+        &long,
+        &longest,
+    ];
+    let mut keys: Vec<String> = names.iter().map(|name| format!("{base}/odd/{name}")).collect();
+    for key in &keys {
+        let version = store.put_if_absent(key, Bytes::from(key.clone())).await.expect(key);
+        assert_eq!(store.get(key).await, Ok((Bytes::from(key.clone()), version.clone())), "{key}");
+        assert_eq!(store.head(key).await.expect(key).expect(key).version, version, "{key}");
+        let again = store.put_if_absent(key, Bytes::new()).await;
+        assert!(matches!(again, Err(Failure::Exists { .. })), "{key}: {again:?}");
+    }
+    keys.sort();
+    assert_eq!(keys_of(store, &format!("{base}/odd/")).await, keys, "names are listed as they were given");
+    for key in &keys {
+        let version = store.head(key).await.expect(key).expect(key).version;
+        store.delete_if_match(key, &version).await.expect(key);
+    }
+}
+
+/// A generated stream of any length, written and read back in bounded memory: nobody holds more of it than a few chunks.
+///
+/// # Panics
+/// With the promise that is broken.
+pub async fn long_stream(store: &dyn Store, size_bytes: u64) {
+    const CHUNK: u64 = 1 << 20;
+    let key = format!("conformance/{:016x}/long", rand::random::<u64>());
+    let block = pattern(CHUNK as usize + 251);
+    let chunk = move |at: u64| {
+        // Chunks differ from one another by where they begin in the block.
+        let (from, length) = ((at / CHUNK % 251) as usize, CHUNK.min(size_bytes - at) as usize);
+        block.slice(from..from + length)
+    };
+    let sent = chunk.clone();
+    let stream = futures::stream::unfold(0, move |at| {
+        let next = (at < size_bytes).then(|| (Ok(sent(at)), (at + CHUNK).min(size_bytes)));
+        async move { next }
+    });
+    let info = store.write_stream(&key, stream.boxed()).await.expect("write_stream");
+    assert_eq!(info.size_bytes, size_bytes);
+    let mut sum = 0;
+    let mut at = 0;
+    while at < size_bytes {
+        let piece = chunk(at);
+        at += piece.len() as u64;
+        sum = crc32c::crc32c_append(sum, &piece);
+    }
+    assert!(info.crc32c.is_none_or(|crc| crc == sum), "the checksum is of the bytes");
+    let (mut found, mut length) = (0, 0);
+    let mut read = store.read(&key).await.expect("read");
+    while let Some(piece) = read.next().await {
+        let piece = piece.expect("bytes");
+        length += piece.len() as u64;
+        found = crc32c::crc32c_append(found, &piece);
+    }
+    assert_eq!((length, found), (size_bytes, sum), "it comes back as it went");
     store.delete(&key).await.expect("delete");
 }
 

@@ -1,6 +1,7 @@
 //! Objects behind one narrow trait: a bucket, a directory, memory. One conformance suite (`conformance.rs`) says what
 //! every store does. Does not know what the objects mean.
 
+mod cloud;
 pub mod conformance;
 mod drop_box;
 mod gcs;
@@ -19,6 +20,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use crate::model::Failure;
+pub use cloud::{AzureCredentials, AzureSettings, CloudStore, S3Credentials, S3Settings, Timeouts};
 pub use drop_box::DropBox;
 pub use gcs::GcsStore;
 pub use local::LocalStore;

@@ -21,6 +21,8 @@ pub struct Estate {
     /// Instead of the sandbox's own: a proxy's.
     pub endpoint: Option<String>,
     pub config: PathBuf,
+    /// Further variables that the program finds.
+    pub environment: Vec<(String, String)>,
     directory: tempfile::TempDir,
     http: reqwest::Client,
     runtime: tokio::runtime::Runtime,
@@ -68,7 +70,7 @@ impl Estate {
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/ai-usage-analytics.toml");
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        Self { sandbox, endpoint: None, config, directory, http, runtime }
+        Self { sandbox, endpoint: None, config, environment: vec![], directory, http, runtime }
     }
 
     /// The example's configuration, changed.
@@ -110,6 +112,7 @@ impl Estate {
             .env("STRONGROOM_GOOGLE_CREDENTIALS", "anonymous")
             .env("MAPPINGS_SPREADSHEET_ID", SHEET)
             .env("BACKUP_BUCKET_PREFIX", "demo-project-backup")
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null());
         command
     }

@@ -2,6 +2,7 @@
 
 mod buckets;
 mod canaries;
+mod clouds;
 mod copies;
 mod drill;
 mod drill_page;

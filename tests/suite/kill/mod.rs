@@ -194,6 +194,9 @@ fn chosen(points: usize, seed: u64, short: usize) -> Vec<Point> {
         Some(number) => number.parse().unwrap_or(short),
         None => short,
     };
+    if all.is_empty() {
+        return all;
+    }
     // One of each part of the run, so that no part is always passed over.
     let wanted = wanted.clamp(1, all.len());
     let part = all.len() / wanted;
