@@ -79,7 +79,7 @@ async fn there_and_back() {
     assert_eq!(file.digests.size_bytes, size_bytes);
 
     let identity = Identity::new(age::x25519::Identity::generate());
-    let record = SealingRecord { recipients: vec![identity.recipient().clone()], kms: None };
+    let record = SealingRecord { recipients: vec![identity.recipient().clone()], kms: vec![] };
     let begun = Instant::now();
     let sealed = move_on(&staging, vault.as_ref(), &file, Some(&record)).await.unwrap();
     let sealing = begun.elapsed();

@@ -36,13 +36,13 @@ pub(super) async fn begin(
     seal: &Seal,
     backup: &BackupName,
 ) -> Result<Done<SealingRecord>, JobError> {
-    let mut record = SealingRecord { recipients: seal.recipients.clone(), kms: None };
+    let mut record = SealingRecord { recipients: seal.recipients.clone(), kms: vec![] };
     if let Some(key) = &seal.kms_key {
         let identity = Identity::new(age::x25519::Identity::generate());
         let ciphertext = context.google.kms.encrypt(key, &identity.secret(), &purpose(backup)).await?;
         let recipient = identity.recipient().clone();
         record.recipients.push(recipient.clone());
-        record.kms = Some(WrappedIdentity { key: key.clone(), recipient, ciphertext });
+        record.kms.push(WrappedIdentity { key: key.clone(), backup: backup.clone(), recipient, ciphertext });
     }
     let note = count(record.recipients.len(), "recipient");
     Ok(Done::new(record).note(note))
@@ -78,29 +78,31 @@ async fn identities(context: &Context, manifest: &Manifest, sealing: &SealingRec
         return Ok(given);
     }
     let sealed = |message: String| Failure::Sealed { object: manifest.name.to_string(), message };
-    let others =
-        || names(sealing.recipients.iter().filter(|one| sealing.kms.as_ref().is_none_or(|kms| kms.recipient != **one)));
-    if let Some(kms) = &sealing.kms {
-        let told = match context.google.kms.decrypt(&kms.key, &kms.ciphertext, &purpose(&manifest.name)).await {
-            Ok(text) => {
-                let read = Identity::read_all(&text).unwrap_or_default();
-                return match read.iter().any(|identity| *identity.recipient() == kms.recipient) {
-                    true => Ok(read),
-                    false => Err(sealed(format!("{} unwraps what is no identity of this backup", kms.key))),
-                };
+    let wrapped = |one: &&Recipient| sealing.kms.iter().any(|kms| kms.recipient == **one);
+    let others = names(sealing.recipients.iter().filter(|one| !wrapped(one)));
+    if !sealing.kms.is_empty() {
+        let mut identities = given;
+        for kms in &sealing.kms {
+            match context.google.kms.decrypt(&kms.key, &kms.ciphertext, &purpose(&kms.backup)).await {
+                Ok(text) => {
+                    let read = Identity::read_all(&text).unwrap_or_default();
+                    if !read.iter().any(|identity| *identity.recipient() == kms.recipient) {
+                        return Err(sealed(format!("{} unwraps what is no identity of {}", kms.key, kms.backup)));
+                    }
+                    identities.extend(read);
+                }
+                Err(error @ (Failure::Transient { .. } | Failure::Unknown { .. })) => return Err(error),
+                Err(error) => {
+                    let mut hint = "hint: ask as somebody who may use that key to decrypt".to_string();
+                    if !others.is_empty() {
+                        hint += &format!(", or --identity with the key of {others}");
+                    }
+                    return Err(sealed(format!("Cloud KMS does not unwrap its key ({error}); {hint}")));
+                }
             }
-            Err(error @ (Failure::Transient { .. } | Failure::Unknown { .. })) => return Err(error),
-            Err(error) => error,
-        };
-        let hint = match others() {
-            none if none.is_empty() => "hint: ask as somebody who may use that key to decrypt".to_string(),
-            others => {
-                format!("hint: ask as somebody who may use that key to decrypt, or --identity with the key of {others}")
-            }
-        };
-        return Err(sealed(format!("Cloud KMS does not unwrap its key ({told}); {hint}")));
+        }
+        return Ok(identities);
     }
-    let others = others();
     Err(sealed(match given.is_empty() {
         true => format!("there is no identity to open it; hint: --identity with the private key of {others}"),
         false => {

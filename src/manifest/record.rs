@@ -54,11 +54,11 @@ pub struct Manifest {
 /// Who can open a sealed backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealingRecord {
-    /// Everybody who can, the backup's own identity among them.
+    /// Everybody who can, identities that Cloud KMS wraps among them.
     pub recipients: Vec<Recipient>,
-    /// The backup's own identity, which only Cloud KMS can unwrap.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kms: Option<WrappedIdentity>,
+    /// The backup's own identity, which only Cloud KMS can unwrap, and those of backups whose objects it refers to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kms: Vec<WrappedIdentity>,
 }
 
 /// An identity that was drawn for one backup, encrypted by Cloud KMS.
@@ -66,6 +66,8 @@ pub struct SealingRecord {
 pub struct WrappedIdentity {
     /// `projects/P/locations/L/keyRings/R/cryptoKeys/K`.
     pub key: String,
+    /// The backup for which it was drawn; Cloud KMS unwraps it under that name only.
+    pub backup: BackupName,
     pub recipient: Recipient,
     /// The identity's text, encrypted; base64.
     pub ciphertext: String,

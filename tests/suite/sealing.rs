@@ -238,6 +238,9 @@ fn cloud_kms_guards_what_the_worker_cannot_open() {
     let encrypted =
         estate.requests(mark).iter().filter(|r| r["name"].as_str().unwrap().ends_with("cryptoKeys.encrypt")).count();
     assert_eq!(encrypted, 1, "one call a backup");
+    let manifest = estate.json(&["show"]);
+    let wrapped = &manifest["sealing"]["kms"][0];
+    assert_eq!((&wrapped["key"], &wrapped["backup"]), (&json!(KEY), &manifest["name"]), "{manifest}");
     as_worker(&["verify"]).ok();
     for args in [&["verify", "--deep"][..], &["restore", "--replace"], &["query", "latest", "SELECT * FROM entries"]] {
         let run = as_worker(args);
