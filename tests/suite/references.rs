@@ -223,7 +223,9 @@ async fn an_unreadable_manifest_holds_a_removal_up() {
 /// What only a copy has counts when it was committed, and is not being removed.
 #[tokio::test]
 async fn what_the_primary_has_lost_is_listed_from_a_copy() {
-    let mut vault = Vault::of(vec![Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new())]);
+    let directory = tempfile::tempdir().unwrap();
+    let copy: Arc<dyn Store> = Arc::new(LocalStore::open(directory.path()).unwrap());
+    let mut vault = Vault::of(vec![Arc::new(MemoryStore::new()), copy]);
     let taken = vault.take(1, &[]).await;
     let home: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let catalog = vault.catalog().at_home(home.clone());
