@@ -40,17 +40,31 @@ fn text(stats: &Stats) -> String {
         ]);
     }
     let mut out = table.render();
-    let columns =
-        [("destination", Align::Left), ("kind", Align::Left), ("objects", Align::Right), ("size", Align::Right)];
+    let money = stats.cost.as_ref().map_or(String::new(), |cost| format!("{} a month", cost.currency));
+    let mut columns =
+        vec![("destination", Align::Left), ("kind", Align::Left), ("class", Align::Left), ("objects", Align::Right)];
+    columns.push(("size", Align::Right));
+    if stats.cost.is_some() {
+        columns.push((&money, Align::Right));
+    }
     let mut table = Table::new(&columns);
     for place in &stats.destinations {
         let size = place.problem.clone().unwrap_or_else(|| report::bytes(place.size_bytes));
-        table.row([place.place.clone(), place.kind.into(), place.object_count.to_string(), size]);
+        let classes: Vec<&str> = place.by_class.keys().map(String::as_str).collect();
+        let mut row =
+            vec![place.place.clone(), place.kind.into(), classes.join(", "), place.object_count.to_string(), size];
+        if stats.cost.is_some() {
+            row.push(place.cost_per_month.map_or("no price".into(), |amount| format!("{amount:.4}")));
+        }
+        table.row(row);
     }
     out.push_str(&table.render());
     let name = |moment: Option<&Moment>| moment.map_or("-".into(), |moment| moment.backup.to_string());
     let (newest, oldest) = (stats.newest.as_ref(), stats.oldest.as_ref());
     out.push_str(&format!("  in all: {} backups, {}\n", stats.backup_count, report::bytes(stats.size_bytes)));
+    if let Some(cost) = &stats.cost {
+        out.push_str(&format!("  costs {} {:.4} a month to keep, requests apart\n", cost.currency, cost.amount));
+    }
     out.push_str(&format!("  newest: {} ({})\n", name(newest), minute(newest)));
     out.push_str(&format!("  oldest: {} ({})\n", name(oldest), minute(oldest)));
     out

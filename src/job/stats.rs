@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{Context, JobError};
 use crate::manifest::Manifest;
 use crate::model::{BackupName, Failure, TierName};
+use crate::plan::cost;
 
 /// The whole.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -20,6 +21,15 @@ pub struct Stats {
     pub oldest: Option<Moment>,
     pub tiers: Vec<TierStats>,
     pub destinations: Vec<DestinationStats>,
+    /// What keeping it costs; `None` without a price list.
+    pub cost: Option<Monthly>,
+}
+
+/// An amount for every month, in the price list's currency.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Monthly {
+    pub currency: String,
+    pub amount: f64,
 }
 
 /// A backup and when it was taken.
@@ -46,13 +56,17 @@ pub struct TierStats {
 }
 
 /// What lies in a place, whoever it is of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DestinationStats {
     pub place: String,
     pub kind: &'static str,
     pub tiers: Vec<TierName>,
     pub object_count: usize,
     pub size_bytes: u64,
+    /// Bytes by storage class, as the configuration has it, or the kind's usual one.
+    pub by_class: BTreeMap<String, u64>,
+    /// What keeping them costs a month; `None` where the price list does not say.
+    pub cost_per_month: Option<f64>,
     /// Why it could not be looked at.
     pub problem: Option<String>,
 }
@@ -68,6 +82,11 @@ pub async fn run(context: &Context) -> Result<Stats, JobError> {
         let of_tier: Vec<&Manifest> = manifests.iter().filter(|manifest| manifest.tier == *tier).copied().collect();
         of_tier_stats(tier, &of_tier)
     });
+    let destinations = destinations(context).await;
+    let cost = context.config.prices.as_ref().map(|prices| Monthly {
+        currency: prices.currency.clone(),
+        amount: destinations.iter().filter_map(|place| place.cost_per_month).sum(),
+    });
     Ok(Stats {
         at: context.now(),
         backup_count: manifests.len(),
@@ -75,7 +94,8 @@ pub async fn run(context: &Context) -> Result<Stats, JobError> {
         newest: manifests.first().map(|manifest| moment(manifest)),
         oldest: manifests.last().map(|manifest| moment(manifest)),
         tiers: tiers.collect(),
-        destinations: destinations(context).await,
+        destinations,
+        cost,
     })
 }
 
@@ -115,7 +135,8 @@ fn of_tier_stats(tier: &TierName, manifests: &[&Manifest]) -> TierStats {
 async fn destinations(context: &Context) -> Vec<DestinationStats> {
     let mut found: Vec<DestinationStats> = Vec::new();
     for (tier, settings) in &context.config.tiers {
-        for place in settings.places() {
+        for destination in &settings.destinations {
+            let place = &destination.place;
             let counted = async {
                 let objects = (context.open)(place)?.list(&format!("{tier}/")).await?;
                 Ok::<_, Failure>((objects.len(), objects.iter().map(|info| info.size_bytes).sum::<u64>()))
@@ -133,6 +154,8 @@ async fn destinations(context: &Context) -> Vec<DestinationStats> {
                     tiers,
                     object_count: 0,
                     size_bytes: 0,
+                    by_class: BTreeMap::new(),
+                    cost_per_month: None,
                     problem: None,
                 });
                 found.len() - 1
@@ -141,6 +164,12 @@ async fn destinations(context: &Context) -> Vec<DestinationStats> {
             stats.tiers.push(tier.clone());
             stats.object_count += counted.0;
             stats.size_bytes += counted.1;
+            let class = cost::class_of(destination);
+            *stats.by_class.entry(class.unwrap_or("directory").into()).or_default() += counted.1;
+            let prices = context.config.prices.as_ref();
+            if let Some(amount) = prices.and_then(|prices| cost::storage(prices, place, class, counted.1)) {
+                *stats.cost_per_month.get_or_insert(0.0) += amount;
+            }
             stats.problem = stats.problem.take().or(problem);
         }
     }

@@ -4,8 +4,8 @@
 use serde::Serialize;
 
 use super::backup::{BackupPlan, SourcePlan};
-use crate::config::{Config, Prices};
-use crate::model::Place;
+use crate::config::{Config, Destination, Prices};
+use crate::model::{Place, StorageClass};
 
 /// BigQuery divides an export into files of about this much data
 /// (<https://cloud.google.com/bigquery/docs/exporting-data#exporting_data_into_one_or_more_files>).
@@ -76,8 +76,7 @@ pub fn of_backup(config: &Config, plan: &BackupPlan) -> Cost {
         .map(|(at, destination)| {
             // Everything is read back where it was written first, and once for each copy.
             let reads = if at == 0 { objects * (1 + copies) } else { RECORDS };
-            let own = destination.storage_class.map(|class| class.as_str().to_string());
-            let storage_class = own.or_else(|| usual_class(&destination.place).map(str::to_string));
+            let storage_class = class_of(destination).map(str::to_string);
             let place = destination.place.clone();
             let writes = objects + LISTS;
             let mut cost = PlaceCost { place, storage_class, objects, size_bytes, writes, reads, money: None };
@@ -112,6 +111,11 @@ pub fn storage(prices: &Prices, place: &Place, class: Option<&str>, size_bytes: 
     let class = class.or_else(|| usual_class(place)).unwrap_or("directory");
     let price = prices.classes.get(&(place.kind().to_string(), class.to_string()))?;
     Some(price.storage * size_bytes as f64 / GIB)
+}
+
+/// The class in which a destination's objects lie; `None`: it has no classes.
+pub fn class_of(destination: &Destination) -> Option<&'static str> {
+    destination.storage_class.map(StorageClass::as_str).or_else(|| usual_class(&destination.place))
 }
 
 /// The class of a place that says none.

@@ -231,7 +231,7 @@ fn a_restore_falls_over_to_the_copy() {
     delete(&estate, &key);
     estate.lose_everything();
     let run = estate.strongroom(&["restore"]).ok();
-    assert!(run.stderr.contains("restored from gs://demo-project-backup-copy"), "{run:?}");
+    assert!(run.stderr.contains("1 are read from gs://demo-project-backup-copy"), "{run:?}");
     assert_eq!(estate.contents(DATASET), before);
 
     // The bucket itself is gone.
