@@ -116,12 +116,12 @@ enum Verb {
     Retention(retention::Args),
     /// Keep a backup whatever the rules say
     Pin(pin::Args),
-    /// Say that the change is verified before which a backup was taken: it is not kept for ever any more
+    /// Leave a backup to the rules again
+    Unpin(pin::UnpinArgs),
+    /// Say that a change is verified: the backup taken before it is kept by the rules only
     Approve(pin::ApproveArgs),
     /// Make all copies of a backup whole again from one another
     Repair(repair::Args),
-    /// Leave a backup to the rules again
-    Unpin(pin::UnpinArgs),
     /// Hold the buckets against what they are to be, and make them so
     #[command(subcommand)]
     Buckets(buckets::Verb),

@@ -61,7 +61,8 @@ fn text(stats: &Stats) -> String {
     out.push_str(&table.render());
     let name = |moment: Option<&Moment>| moment.map_or("-".into(), |moment| moment.backup.to_string());
     let (newest, oldest) = (stats.newest.as_ref(), stats.oldest.as_ref());
-    out.push_str(&format!("  in all: {} backups, {}\n", stats.backup_count, report::bytes(stats.size_bytes)));
+    let backups = if stats.backup_count == 1 { "backup" } else { "backups" };
+    out.push_str(&format!("  in all: {} {backups}, {}\n", stats.backup_count, report::bytes(stats.size_bytes)));
     if let Some(cost) = &stats.cost {
         out.push_str(&format!("  costs {} {:.4} a month to keep, requests apart\n", cost.currency, cost.amount));
     }

@@ -181,7 +181,9 @@ fn text(outcome: &Verification) -> String {
         for place in &outcome.whole_in {
             out.push_str(&format!("  {place} has all of it, by size and checksum: a restore takes it from there\n"));
         }
-        out.push_str(&format!("  hint: strongroom repair {} makes what can be whole again\n", outcome.backup));
+        if outcome.state != VerifiedState::Sealed {
+            out.push_str(&format!("  hint: strongroom repair {} makes what can be whole again\n", outcome.backup));
+        }
     }
     out
 }
