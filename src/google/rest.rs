@@ -68,6 +68,11 @@ impl Call {
         Self { body: Some(body), ..Self::new(Method::POST, effect, object, path) }
     }
 
+    /// Without a body, where none is described.
+    pub(crate) fn post_nothing(object: impl Into<String>, path: &[&str], effect: Effect) -> Self {
+        Self::new(Method::POST, effect, object, path)
+    }
+
     pub(crate) fn put(object: impl Into<String>, path: &[&str], body: Value) -> Self {
         Self { body: Some(body), ..Self::new(Method::PUT, Effect::Idempotent, object, path) }
     }
@@ -192,6 +197,9 @@ impl Rest {
     async fn attempt(&self, call: &Call) -> Result<Value, Fault> {
         let object = &call.object;
         let mut request = self.http.request(call.method.clone(), self.url(call)).headers(self.auth(object).await?);
+        if call.method == Method::POST && call.body.is_none() {
+            request = request.header("content-length", 0); // Google asks for it
+        }
         if let Some(body) = &call.body {
             request = request.json(body);
         } else if call.method == Method::POST {

@@ -112,9 +112,8 @@ impl Storage {
     /// `Precondition` when the bucket has changed since it was looked at, and as mapped by `error.rs`.
     pub async fn lock_retention(&self, name: &str, metageneration: i64) -> Result<Bucket, Failure> {
         let parts = ["storage", "v1", "b", name, "lockRetentionPolicy"];
-        let call =
-            Call::post(object(name), &parts, Effect::Once, Value::Null).query("ifMetagenerationMatch", metageneration);
-        Bucket::from_resource(self.rest.call(&call).await?)
+        let call = Call::post_nothing(object(name), &parts, Effect::Once);
+        Bucket::from_resource(self.rest.call(&call.query("ifMetagenerationMatch", metageneration)).await?)
     }
 
     /// Deletes an empty bucket.
