@@ -5,7 +5,7 @@
 pub mod arrow_schema;
 pub mod avro;
 mod cast;
-mod columns;
+pub(crate) mod columns;
 pub mod csv;
 pub mod digest;
 mod error;

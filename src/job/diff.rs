@@ -20,6 +20,7 @@ use crate::manifest::{BigQueryRecord, TableRecord};
 use crate::model::schema::{Field, Mode, Schema};
 use crate::model::{BackupName, Bucket, Buckets, DatasetId, Failure, Pattern, TableId, Totals};
 use crate::plan::diff::{self, Row, RowDifference};
+use crate::plan::figures;
 use crate::plan::proof;
 
 /// Rows of so many are looked into at once: their hashes are held in memory.
@@ -420,7 +421,7 @@ impl Look<'_> {
         for object in &self.record.objects {
             let (take, columns) = (take.clone(), columns.clone());
             let of_batch = move |state: &mut T, batch: RecordBatch| -> Result<(), CodecError> {
-                let rows = RowJson::new(&inspect::project(&batch, &columns)?)?;
+                let rows = RowJson::new(&figures::project(&batch, &columns)?)?;
                 let mut text = Vec::new();
                 for row in 0..batch.num_rows() {
                     text.clear();

@@ -18,14 +18,13 @@ use futures::StreamExt;
 use tokio::sync::Semaphore;
 
 use crate::codec::digest::Digester;
-use crate::codec::fingerprint::{Hashes, TableFingerprint};
-use crate::codec::stats::TableStats;
 use crate::codec::{CodecError, avro, parquet};
 use crate::config::TableFormat;
 use crate::google::bigquery::QueryResult;
 use crate::google::storage::WHOLE_READS;
 use crate::model::schema::{Field, FieldType, Mode, Schema};
-use crate::model::{Bucket, Buckets, ColumnTotals, Digests, Failure, Fingerprint, TableId, Totals};
+use crate::model::{Digests, Failure, TableId, Totals};
+use crate::plan::figures::{Figures, Taker};
 use crate::plan::proof;
 use crate::store::Store;
 
@@ -45,31 +44,6 @@ pub struct TableReader {
     figures: Figures,
 }
 
-/// What is taken from rows as they pass.
-struct Figures {
-    row_count: u64,
-    fingerprint: TableFingerprint,
-    columns: TableStats,
-}
-
-impl Figures {
-    fn of(schema: &Schema) -> Self {
-        let columns = TableStats::new(&figured(schema));
-        Self { row_count: 0, fingerprint: TableFingerprint::new(), columns }
-    }
-
-    fn merge(&mut self, other: &Self) -> Result<(), CodecError> {
-        self.row_count += other.row_count;
-        self.fingerprint.merge(&other.fingerprint);
-        self.columns.merge(&other.columns)
-    }
-}
-
-/// The columns that have figures, as a schema of their own.
-fn figured(schema: &Schema) -> Schema {
-    Schema::new(proof::figured(schema).cloned().collect())
-}
-
 impl TableReader {
     pub fn new(schema: &Schema, format: TableFormat) -> Self {
         Self { schema: Arc::new(schema.clone()), format, figures: Figures::of(schema) }
@@ -87,7 +61,7 @@ impl TableReader {
                 figures(file.clone(), &self.schema, self.format, 1).map_err(|error| corrupt(&object, &error))?;
             self.figures.merge(&figures).map_err(|error| corrupt(&object, &error))?;
             let digests = digests.map_or_else(|| digest(&file).map_err(local), Ok)?;
-            return Ok((digests, figures.row_count));
+            return Ok((digests, figures.row_count()));
         }
         let _turn = DECODING.acquire().await;
         let (schema, format, rows) = (self.schema.clone(), self.format, file.clone());
@@ -100,32 +74,12 @@ impl TableReader {
         let figures = figures.await.map_err(|error| broken(&object, error.to_string()))?;
         let figures = figures.map_err(|error| corrupt(&object, &error))?;
         self.figures.merge(&figures).map_err(|error| corrupt(&object, &error))?;
-        Ok((digests?, figures.row_count))
+        Ok((digests?, figures.row_count()))
     }
 
     /// The figures of all files together.
     pub fn finish(self) -> Totals {
-        let Hashes { xor, sum, .. } = self.figures.fingerprint.total();
-        let by_byte = self.figures.fingerprint.buckets().iter().enumerate();
-        let filled = by_byte.map(|(at, rows)| (at as u8, Bucket { row_count: rows.count, sum: rows.sum }));
-        let fingerprint = proof::fingerprinted(&self.schema).is_some().then(|| {
-            let buckets = Some(Buckets::new(filled));
-            Fingerprint { xor, sum, buckets }
-        });
-        let columns = self.figures.columns.columns.iter().map(|column| {
-            let (min, max) = (column.min(), column.max());
-            let summed = proof::has_sum(column.kind, [min.as_deref(), max.as_deref()]);
-            ColumnTotals {
-                name: column.column.clone(),
-                kind: column.kind.sql_name().into(),
-                null_count: column.nulls,
-                sum: column.sum().filter(|_| summed),
-                min,
-                max,
-                distinct_dates: column.distinct_dates(),
-            }
-        });
-        Totals { row_count: self.figures.row_count, fingerprint, columns: columns.collect() }
+        self.figures.totals(&self.schema)
     }
 }
 
@@ -249,36 +203,6 @@ impl ChunkReader for Shared {
     }
 }
 
-/// What figures are taken from a table's batches.
-struct Taker<'a> {
-    schema: &'a Schema,
-    fingerprinted: Option<Vec<usize>>,
-    figured_schema: Schema,
-    figured: Vec<usize>,
-}
-
-impl<'a> Taker<'a> {
-    fn new(schema: &'a Schema) -> Self {
-        let figured = proof::figured(schema);
-        let figured =
-            figured.filter_map(|figured| schema.fields.iter().position(|field| field.name == figured.name)).collect();
-        let (fingerprinted, figured_schema) = (proof::fingerprinted(schema), self::figured(schema));
-        Self { schema, fingerprinted, figured_schema, figured }
-    }
-
-    fn take(&self, figures: &mut Figures, batch: &RecordBatch) -> Result<(), CodecError> {
-        figures.row_count += batch.num_rows() as u64;
-        if let Some(columns) = &self.fingerprinted {
-            figures.fingerprint.add(&project(batch, columns)?)?;
-        }
-        figures.columns.add(&project(batch, &self.figured)?, &self.figured_schema)
-    }
-}
-
-pub(super) fn project(batch: &RecordBatch, columns: &[usize]) -> Result<RecordBatch, CodecError> {
-    batch.project(columns).map_err(|error| CodecError::Schema { column: String::new(), message: error.to_string() })
-}
-
 /// The figures of a file, by so many threads.
 fn figures(file: Shared, schema: &Schema, format: TableFormat, threads: usize) -> Result<Figures, CodecError> {
     let taker = Taker::new(schema);
@@ -302,7 +226,7 @@ fn by_batch(
     threads: usize,
 ) -> Result<Figures, CodecError> {
     if threads == 1 {
-        let mut figures = Figures::of(taker.schema);
+        let mut figures = Figures::of(taker.schema());
         for batch in batches {
             taker.take(&mut figures, &batch?)?;
         }
@@ -315,7 +239,7 @@ fn by_batch(
             .map(|_| {
                 let receive = receive.clone();
                 scope.spawn(move || {
-                    let mut figures = Figures::of(taker.schema);
+                    let mut figures = Figures::of(taker.schema());
                     while let Some(batch) = next(&receive) {
                         taker.take(&mut figures, &batch)?;
                     }
@@ -355,7 +279,7 @@ fn by_row_group(file: &Shared, groups: usize, taker: &Taker<'_>, threads: usize)
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         let work = || {
-            let mut figures = Figures::of(taker.schema);
+            let mut figures = Figures::of(taker.schema());
             loop {
                 let first = next.fetch_add(piece, Ordering::Relaxed);
                 if first >= groups {
@@ -363,7 +287,7 @@ fn by_row_group(file: &Shared, groups: usize, taker: &Taker<'_>, threads: usize)
                 }
                 let row_groups = Some((first..groups.min(first + piece)).collect());
                 let options = parquet::ReadOptions { row_groups, ..parquet::ReadOptions::default() };
-                for batch in parquet::Reader::with_options(file.clone(), taker.schema, &options)? {
+                for batch in parquet::Reader::with_options(file.clone(), taker.schema(), &options)? {
                     taker.take(&mut figures, &batch?)?;
                 }
             }
@@ -377,7 +301,7 @@ fn merged(
     taker: &Taker<'_>,
     parts: impl Iterator<Item = std::thread::Result<Result<Figures, CodecError>>>,
 ) -> Result<Figures, CodecError> {
-    let mut all = Figures::of(taker.schema);
+    let mut all = Figures::of(taker.schema());
     for part in parts {
         let panicked = |_| CodecError::Schema { column: String::new(), message: "its reader gave up".into() };
         all.merge(&part.map_err(panicked)??)?;

@@ -2,6 +2,7 @@
 
 mod backup_name;
 mod buckets;
+mod database_url;
 mod digest;
 mod failure;
 mod keys;
@@ -19,6 +20,7 @@ mod totals;
 
 pub use backup_name::{BackupName, TierName};
 pub use buckets::{Bucket, Buckets};
+pub use database_url::{DatabaseUrl, InvalidDatabaseUrl, SslMode};
 pub use digest::{Digests, crc32c_from_base64, crc32c_to_base64};
 pub use failure::Failure;
 pub use keys::{PublicKey, Signature, SigningKey};

@@ -11,6 +11,7 @@ pub mod diff;
 pub mod drill;
 pub mod emptied;
 pub mod facts;
+pub mod figures;
 mod format;
 pub mod garbage;
 mod order;
