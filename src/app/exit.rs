@@ -114,6 +114,7 @@ pub fn of_error(error: &JobError) -> Exit {
         },
         JobError::Failure(failure) => of_failure(failure),
         JobError::Journal(_) => Exit::Failed,
+        JobError::Skipped(_) => Exit::Done,
         JobError::Interrupted => Exit::Interrupted,
         JobError::Step { cause, .. } => of_error(cause),
     }

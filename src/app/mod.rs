@@ -5,6 +5,7 @@ mod cloud;
 mod exit;
 mod keys;
 mod rehearsal;
+mod sources;
 mod wire;
 
 pub use exit::{Exit, of_doubt, of_error, of_verification};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::cloud::Clouds;
-use super::{builtin, rehearsal};
+use super::{builtin, rehearsal, sources};
 use crate::catalog::marks::Book;
 use crate::catalog::{Authority, Catalog, Chronicle, KeySource};
 use crate::config::{self, Config, KeyPlace, Problems, Queries, Signing, Tier};
@@ -66,6 +66,10 @@ pub async fn connect(config: Config, path: &Path, observer: Arc<dyn Observer>) -
         let (google, clouds) = (google.clone(), Clouds::of(&config));
         Arc::new(move |place: &Place| open(&google, &clouds, place))
     };
+    let source = {
+        let google = google.clone();
+        Arc::new(move |source: &config::Source| sources::open(&google, source))
+    };
     let mut tiers: BTreeMap<_, Vec<Arc<dyn Store>>> = BTreeMap::new();
     for (name, tier) in &config.tiers {
         tiers.insert(name.clone(), tier.places().map(open.as_ref()).collect::<Result<_, Failure>>()?);
@@ -99,6 +103,7 @@ pub async fn connect(config: Config, path: &Path, observer: Arc<dyn Observer>) -
         anomalies: anomalies.map(Arc::new),
         identity,
         open,
+        source,
         run_id: None,
         nonce: Arc::new(|| format!("{:032x}", rand::random::<u128>())),
         holder: format!("process {} on {}", std::process::id(), host.unwrap_or_else(|_| "this machine".into())),
@@ -265,6 +270,10 @@ async fn google(config: &Config) -> Result<Google, Problem> {
         retry.progress_timeout = google.progress_timeout.as_duration();
     }
     let (endpoint, credentials) = match &config.google {
+        // What is not used needs no credentials.
+        None if config.tiers.values().flat_map(Tier::places).all(|place| !matches!(place, Place::Gcs { .. })) => {
+            (None, Credentials::Anonymous)
+        }
         None => (None, Credentials::ApplicationDefault),
         Some(google) => {
             let credentials = match &google.credentials {

@@ -38,7 +38,23 @@ pub(super) struct Args {
     #[arg(long, value_name = "ID")]
     into_spreadsheet: Option<String>,
 
-    /// Replace tables, views and cells that are there; a snapshot of every table is taken first
+    /// Only this source, by its name in the configuration (repeatable)
+    #[arg(long = "source", value_name = "NAME")]
+    sources: Vec<String>,
+
+    /// Into another database, which is made
+    #[arg(long, value_name = "DATABASE")]
+    target_db: Option<String>,
+
+    /// Into another directory, or a file of another name, for files and SQLite databases
+    #[arg(long, value_name = "PATH")]
+    to: Option<std::path::PathBuf>,
+
+    /// Only files of this path or pattern (repeatable)
+    #[arg(long = "path", value_name = "PATTERN")]
+    paths: Vec<String>,
+
+    /// Replace what is there: tables, views, cells, a database, files; a snapshot of every BigQuery table is taken first
     #[arg(long)]
     replace: bool,
 
@@ -58,6 +74,10 @@ pub(super) async fn run(context: &Context, args: Args, output: &Output) -> Resul
         into,
         replace: args.replace,
         into_spreadsheet: args.into_spreadsheet,
+        sources: args.sources,
+        target_db: args.target_db,
+        to: args.to,
+        paths: args.paths.iter().map(|text| Pattern::new(text)).collect(),
         ..RestoreRequest::default()
     };
     let entry = context.catalog.find(&backup, args.tier.as_ref()).await?;
@@ -83,6 +103,9 @@ pub(super) fn dataset(context: &Context, text: &str) -> Result<DatasetId, JobErr
         .map_err(|error| Failure::Invalid { object: "dataset".into(), message: error.to_string() }.into())
 }
 
+/// More items than this are summed up.
+const MANY_ITEMS: usize = 40;
+
 fn text(restored: &Restored) -> String {
     let mut out = format!("restored {}\n", restored.backup);
     let columns = [
@@ -92,6 +115,9 @@ fn text(restored: &Restored) -> String {
         ("same rows and figures", Align::Left),
     ];
     let mut table = Table::new(&columns);
+    for source in &restored.sources {
+        out.push_str(&format!("  {} into {}\n", source.source, source.target));
+    }
     for restored in &restored.tables {
         let proven = match restored.proven {
             Some(true) => "yes, proven",
@@ -105,8 +131,25 @@ fn text(restored: &Restored) -> String {
             proven.to_string(),
         ]);
     }
-    out.push_str(&table.render());
-    out.push_str(&format!("  {} views, {} tabs\n", restored.view_count, restored.tabs.len()));
+    for item in restored.sources.iter().flat_map(|source| &source.items).take(MANY_ITEMS) {
+        let proven = match item.proven {
+            Some(true) => "yes, proven",
+            Some(false) => "NO",
+            None => "as it was stored",
+        };
+        let rows = |count: Option<u64>| count.map(report::thousands).unwrap_or_default();
+        table.row([item.name.clone(), rows(item.expected_row_count), rows(item.row_count), proven.to_string()]);
+    }
+    if !restored.tables.is_empty() || restored.sources.iter().any(|source| !source.items.is_empty()) {
+        out.push_str(&table.render());
+    }
+    let items: usize = restored.sources.iter().map(|source| source.items.len()).sum();
+    if items > MANY_ITEMS {
+        out.push_str(&format!("  and {} more\n", report::thousands((items - MANY_ITEMS) as u64)));
+    }
+    if restored.sources.is_empty() || restored.view_count + restored.tabs.len() > 0 {
+        out.push_str(&format!("  {} views, {} tabs\n", restored.view_count, restored.tabs.len()));
+    }
     for difference in &restored.differences {
         out.push_str(&format!("  differs: {difference}\n"));
     }

@@ -5,27 +5,36 @@
 mod buckets;
 mod cloud;
 mod drill;
+mod files;
 mod interpolate;
+mod postgres;
 mod prices;
 mod reader;
 mod sealing;
+mod secrets;
 mod signing;
+mod source;
+mod sqlite;
 mod tier;
+mod usage;
 mod valid;
 mod worker;
 
 pub use buckets::Buckets;
 pub use cloud::{Azure, S3};
 pub use drill::{Drill, SecretName, Service};
+pub use files::FilesSource;
+pub use postgres::PostgresSource;
 pub use prices::{ClassPrice, Prices};
 pub use reader::{Problem, Problems};
 pub use sealing::{Seal, Sealing};
+pub use secrets::SecretsSource;
 pub use signing::{KeyPlace, Signing};
+pub use source::{BigQuerySource, FingerprintSetting, SheetsSource, Source, SourceKind};
+pub use sqlite::SqliteSource;
 pub use tier::{CopyPolicy, Destination, Keep, TableFormat, Tier};
-pub use valid::{
-    BigQuerySource, Config, Credentials, FingerprintSetting, Google, Ingestion, Objectives, Queries, Recover,
-    Retention, SheetsSource, Source, SourceKind, Watch,
-};
+pub use usage::UsageSource;
+pub use valid::{Config, Credentials, Google, Ingestion, Objectives, Queries, Recover, Retention, Watch};
 pub use worker::{Caller, Role, Token, Worker};
 
 /// Reads a configuration. `environment` answers the names in `${NAME}` and `${NAME:-default}`.

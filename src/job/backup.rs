@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 
 use super::copies::{self, Fault};
 use super::run::{self, Undo};
-use super::{Context, JobError, capture, index, inspect, lifecycle, parallel, sealing, staging, witness};
+use super::{Context, JobError, capture, index, inspect, lifecycle, parallel, sealing, staging, streamed, witness};
 use crate::catalog::Catalog;
 use crate::config::SourceKind;
 use crate::google::scheduler::JobState;
 use crate::ingestion;
 use crate::manifest::chronicle::{Commit, Event};
-use crate::manifest::{FORMAT, Manifest, PauseRecord, Previous, StepTiming, UNSEALED_FORMAT};
+use crate::manifest::{FORMAT, Manifest, PauseRecord, Previous, SourceRecord, StepTiming, UNSEALED_FORMAT};
 use crate::model::{Failure, Place, TableId, TierName};
 use crate::plan::backup::{BackupPlan, BigQueryPlan, Occasion};
 use crate::plan::facts::{BackupFacts, DestinationFacts, IngestionFacts, SourceFacts};
@@ -24,6 +24,7 @@ use crate::plan::{self, Refusal};
 use crate::saga::{Done, Saga};
 use crate::source::bigquery::{self, JobIds};
 use crate::source::sheets;
+use crate::source::streamed::Cut;
 use crate::store::Store;
 
 /// Snapshots under way at once; BigQuery allows 100
@@ -65,6 +66,10 @@ async fn facts(context: &Context, tier: &TierName) -> Result<BackupFacts, JobErr
             SourceKind::Sheets(sheet) => {
                 SourceFacts::Sheets(sheets::inventory(&context.google, &source.name, sheet).await?)
             }
+            _ => streamed::facts(context, &source.name).await?.ok_or_else(|| Failure::Invalid {
+                object: source.name.clone(),
+                message: format!("a source of kind {} cannot be opened", source.kind.name()),
+            })?,
         });
     }
     let mut destinations = Vec::new();
@@ -104,8 +109,12 @@ pub async fn run(context: &Context, tier: &TierName, occasion: &Occasion) -> Res
     context.observer.step_started("plan");
     let (plan, facts) = inventory_and_plan(context, (tier, occasion), started_at).await?;
     let planned_at = context.now();
-    let tables = plan.tables().count();
-    context.observer.step_done("plan", planned_at.duration_since(started_at), &format!("{tables} tables"));
+    if let Some(reason) = plan.skipped() {
+        return Err(JobError::Skipped(reason));
+    }
+    let tables = plan.tables().count() + plan.streamed().map(|source| source.items.len()).sum::<usize>();
+    let what = if plan.streamed().next().is_some() { "item" } else { "table" };
+    context.observer.step_done("plan", planned_at.duration_since(started_at), &count(tables, what));
 
     if let Some(authority) = context.catalog.authority() {
         authority.key().await?; // nobody would believe a backup that is not signed
@@ -117,6 +126,9 @@ pub async fn run(context: &Context, tier: &TierName, occasion: &Occasion) -> Res
     })
     .await
 }
+
+/// The instant of the cut, the snapshots' resources by table, and the states of other sources.
+type Snapshots = (Option<Timestamp>, BTreeMap<TableId, Value>, Vec<(String, Box<dyn Cut>)>);
 
 struct Work<'a> {
     context: &'a Context,
@@ -147,7 +159,7 @@ impl Work<'_> {
         let latest = tokio::time::Instant::now() + self.plan.resume_within.as_duration();
         saga.step("pause", self.in_time(latest, self.pause(&jobs))).await?;
         let fresh = saga.step("drain", self.in_time(latest, self.drain())).await?;
-        let (cut_at, snapshots) = saga.step("snapshot", self.in_time(latest, self.snapshot(&jobs))).await?;
+        let (cut_at, snapshots, cuts) = saga.step("snapshot", self.in_time(latest, self.snapshot(&jobs))).await?;
         saga.step("resume", self.resume(&jobs)).await?;
         let resumed_at = self.context.now();
 
@@ -167,9 +179,14 @@ impl Work<'_> {
             saga.step("unstage", self.unstage(place)).await?;
         }
         sources.extend(saga.step("sheets", captured.sheets()).await?);
+        if !cuts.is_empty() {
+            let streamed = streamed::capture(self.context, self.plan, cuts, (&primary, sealing.as_ref()));
+            sources.extend(saga.step("stream", streamed).await?);
+        }
         let validation = saga.step("validate", captured.validation()).await?;
         if destinations.len() > 1 {
-            let objects = sources_objects(&sources);
+            let objects = sources.iter().flat_map(SourceRecord::objects);
+            let objects = objects.map(|object| (object.key.clone(), object.in_store().size_bytes)).collect();
             saga.step("copy", copy(primary.clone(), &destinations[1..], objects)).await?;
         }
 
@@ -291,7 +308,7 @@ impl Work<'_> {
     }
 
     /// Snapshots every table as of one instant.
-    async fn snapshot(&self, jobs: &[String]) -> Result<Done<(Option<Timestamp>, BTreeMap<TableId, Value>)>, JobError> {
+    async fn snapshot(&self, jobs: &[String]) -> Result<Done<Snapshots>, JobError> {
         let mut taken = BTreeMap::new();
         let mut cut = None;
         for source in self.plan.bigquery() {
@@ -302,6 +319,8 @@ impl Work<'_> {
             cut = Some(at);
             taken.extend(self.snapshot_source(source, at).await?);
         }
+        let cuts = streamed::cut(self.context, self.plan).await?;
+        let cut = cut.or_else(|| cuts.iter().map(|(_, cut)| cut.taken_at()).min());
         // Tables agree with each other only when nothing was written between the drain and the cut.
         for (job, state) in ingestion::observe(&self.context.google, jobs).await? {
             if state == Some(JobState::Enabled) {
@@ -309,10 +328,17 @@ impl Work<'_> {
                 return Err(Failure::Precondition { object: job, message: message.into() }.into());
             }
         }
-        let note =
-            format!("{} as of {}", count(taken.len(), "table"), cut.map(|at| at.to_string()).unwrap_or_default());
+        let mut what = vec![];
+        if !taken.is_empty() || cuts.is_empty() {
+            what.push(count(taken.len(), "table"));
+        }
+        if !cuts.is_empty() {
+            what.push(count(cuts.len(), "source"));
+        }
+        let at = cut.map(|at| format!(" as of {at}")).unwrap_or_default();
+        let note = format!("{}{at}", what.join(" and "));
         let output = json!({"cut_at": cut.map(|at| at.to_string())});
-        Ok(Done::new((cut, taken)).output(output).note(note))
+        Ok(Done::new((cut, taken, cuts)).output(output).note(note))
     }
 
     async fn snapshot_source(&self, source: &BigQueryPlan, at: Timestamp) -> Result<Vec<(TableId, Value)>, Failure> {
@@ -405,25 +431,6 @@ pub(super) fn job_ids(run: &str, source: &BigQueryPlan) -> JobIds {
     }
 }
 
-fn sources_objects(sources: &[crate::manifest::SourceRecord]) -> Vec<(String, u64)> {
-    use crate::manifest::SourceRecord;
-    let mut objects = Vec::new();
-    for source in sources {
-        match source {
-            SourceRecord::BigQuery(source) => {
-                objects.push(&source.meta);
-                objects.extend(source.tables.iter().flat_map(|t| std::iter::once(&t.meta).chain(&t.objects)));
-                objects.extend(source.views.iter().map(|v| &v.meta));
-                objects.extend(source.routines.iter().map(|r| &r.meta));
-            }
-            SourceRecord::Sheets(source) => {
-                objects.extend(source.tabs.iter().flat_map(|tab| [&tab.cells, &tab.csv, &tab.parquet]));
-            }
-        }
-    }
-    objects.into_iter().map(|object| (object.key.clone(), object.in_store().size_bytes)).collect()
-}
-
 /// Copies every object from the primary to the other destinations.
 async fn copy(
     primary: Arc<dyn Store>,
@@ -432,7 +439,7 @@ async fn copy(
 ) -> Result<Done<()>, JobError> {
     for other in others {
         for (key, size_bytes) in &objects {
-            let copied = inspect::again_when_changed(async || {
+            let copied = inspect::again_when_changed(|| async {
                 match other.write_stream(key, primary.read(key).await?).await {
                     Ok(info) => Ok(info.size_bytes),
                     // Left by an earlier attempt of this very run: its name is not used by any other.

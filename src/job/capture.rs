@@ -144,8 +144,8 @@ impl Capture<'_> {
         };
         Ok(TableRecord {
             table: plan.table.clone(),
-            snapshot: plan.snapshot.clone(),
-            snapshot_expires_at: source.snapshots_expire_at,
+            snapshot: Some(plan.snapshot.clone()),
+            snapshot_expires_at: Some(source.snapshots_expire_at),
             meta: self.definition(&source.name, plan.table.table(), &definition).await?,
             row_count,
             logical_bytes: number(snapshot, "numBytes"),

@@ -14,10 +14,14 @@ use crate::model::{DatasetId, Failure, InvalidName, Place, TierName};
 use crate::plan::Refusal;
 use crate::plan::queries::ValidationQuery;
 use crate::saga::{Clock, LogError, Observer, SagaError};
+use crate::source::streamed::Streamed;
 use crate::store::{DropBox, Store};
 
 /// Opens the store of a place.
 pub type Opener = Arc<dyn Fn(&Place) -> Result<Arc<dyn Store>, Failure> + Send + Sync>;
+
+/// Opens a source whose data passes through this process; `None` for one of another kind.
+pub type SourceOpener = Arc<dyn Fn(&Source) -> Result<Option<Arc<dyn Streamed>>, Failure> + Send + Sync>;
 
 /// Everything at the edge, wired once by `app`.
 #[derive(Clone)]
@@ -39,6 +43,8 @@ pub struct Context {
     pub identity: Option<Arc<dyn IdentitySource>>,
     /// Opens a destination.
     pub open: Opener,
+    /// Opens a source.
+    pub source: SourceOpener,
     /// The id of the run to come, where its caller must know it beforehand; `None`: a new one.
     pub run_id: Option<String>,
     /// Random hexadecimal text, for ids.
@@ -63,6 +69,9 @@ pub enum JobError {
     Lease(#[from] LeaseError),
     #[error(transparent)]
     Failure(#[from] Failure),
+    /// What would be backed up is switched off: there is nothing to do, and nothing is wrong.
+    #[error("SKIPPED: {0}")]
+    Skipped(String),
     #[error("stopped by a signal")]
     Interrupted,
     #[error("the journal is inconsistent: {0}")]
@@ -151,7 +160,7 @@ impl Context {
     pub fn bigquery_sources(&self) -> impl Iterator<Item = (&Source, &crate::config::BigQuerySource)> {
         self.config.sources.iter().filter_map(|source| match &source.kind {
             SourceKind::BigQuery(bigquery) => Some((source, bigquery)),
-            SourceKind::Sheets(_) => None,
+            _ => None,
         })
     }
 }

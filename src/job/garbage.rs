@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Context, JobError, run};
 use crate::catalog::{self, Ledger, MANIFEST, OWN_FOLDER, Tombstone};
+use crate::manifest::Manifest;
 use crate::model::{BackupName, DatasetId, Failure, Place, TableId, TierName};
 use crate::plan::garbage::{self, Facts, Folder, GarbagePlan, Object, Piece, Staged};
 use crate::plan::staging::RESTORES;
@@ -63,7 +64,7 @@ async fn look(context: &Context, clocks: Clocks) -> Result<Facts, JobError> {
         objects.for_each(|object| object.updated = translated(object.updated, there, now));
     }
     let named: BTreeSet<&TableId> =
-        manifests().flat_map(|m| m.bigquery().flat_map(|s| s.tables.iter().map(|t| &t.snapshot))).collect();
+        manifests().flat_map(Manifest::tables).filter_map(|table| table.snapshot.as_ref()).collect();
     let (mut snapshots, mut scratch) = (Vec::new(), Vec::new());
     let mut projects = BTreeSet::new();
     for (_, source) in context.bigquery_sources() {

@@ -102,7 +102,7 @@ async fn open(store: &dyn Store, key: &str) -> Result<Opened, Failure> {
     if let Some(file) = store.open_file(key).await? {
         return Ok(Opened { file: Shared::new(file)?, digests: None });
     }
-    again_when_changed(async || {
+    again_when_changed(|| async move {
         // One file of BigQuery's holds about 1 GB of logical data.
         let mut file = tempfile::tempfile().map_err(local)?;
         let mut digester = Digester::new();
@@ -119,7 +119,10 @@ async fn open(store: &dyn Store, key: &str) -> Result<Opened, Failure> {
 
 /// Reads an object again that did not have the store's own checksum: what was changed on its way is whole the next time,
 /// what is stored so is not.
-pub(super) async fn again_when_changed<T>(read: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Failure> {
+pub(super) async fn again_when_changed<T, F>(read: impl Fn() -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
     for _ in 1..WHOLE_READS {
         match read().await {
             Err(Failure::Corrupt { .. }) => {}
@@ -338,7 +341,7 @@ pub(super) async fn scan<T: Send + 'static>(
 
 /// The digests of an object's bytes.
 pub(super) async fn digests(store: &dyn Store, key: &str) -> Result<Digests, Failure> {
-    again_when_changed(async || {
+    again_when_changed(|| async move {
         let mut digester = Digester::new();
         let mut stream = store.read(key).await?;
         while let Some(chunk) = stream.next().await {

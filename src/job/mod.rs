@@ -31,6 +31,7 @@ pub mod sign;
 mod staging;
 pub mod stats;
 pub mod status;
+mod streamed;
 pub mod validate;
 pub mod verify;
 pub mod witness;

@@ -8,6 +8,7 @@ use super::run::{self, Undo};
 use super::{Context, JobError, retention};
 use crate::catalog::{self, Lease, LeaseError, Ledger, OpenRun, StoreJournal};
 use crate::ingestion;
+use crate::manifest::SourceRecord;
 use crate::model::{BackupName, Failure};
 use crate::plan::garbage::GarbagePlan;
 use crate::saga::{Entry, Log, Outcome, Saga};
@@ -90,6 +91,10 @@ fn describe(open: &OpenRun) -> Recovered {
             format!("remove the drill's {}", names.join(" and "))
         }
         Ok(Undo::PutBack { tables, .. }) => format!("put {} replaced tables back", tables.len()),
+        Ok(Undo::TakeBackSources { records, .. }) => {
+            let names: Vec<&str> = records.iter().map(SourceRecord::name).collect();
+            format!("take the restore of {} back", names.join(", "))
+        }
         Ok(Undo::PutBackTabs { tabs }) => format!("put {} tabs back as they were", tabs.len()),
         Err(error) => format!("{step}: not understood ({error})"),
     });

@@ -12,7 +12,7 @@ use super::run::{self, Undo};
 use super::staging::Staging;
 use super::validate::{self, Validation};
 use super::verify::{checked, definition, format};
-use super::{Context, JobError, copies, inspect, parallel, sealing};
+use super::{Context, JobError, copies, inspect, parallel, sealing, streamed};
 use crate::catalog::Entry;
 use crate::google::bigquery::QueryOptions;
 use crate::ingestion;
@@ -23,6 +23,7 @@ use crate::plan::facts::{IngestionFacts, count as number};
 use crate::plan::restore::{
     DatasetRestore, Existing, RestorePlan, RestoreRequest, TableRestore, TargetFacts, ViewRestore, plan, targets,
 };
+use crate::plan::streamed::RestoredSource;
 use crate::plan::{partitions, proof, staging};
 use crate::saga::{Done, Saga};
 use crate::source::bigquery::{self, JobIds};
@@ -35,6 +36,9 @@ pub struct Restored {
     pub tables: Vec<RestoredTable>,
     pub view_count: usize,
     pub tabs: Vec<String>,
+    /// What came back of sources whose data passes through this process.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<RestoredSource>,
     pub validations: Vec<Validation>,
     pub timings: Vec<StepTiming>,
     /// What differs from the backup; empty when all that came back is what was lost.
@@ -114,6 +118,7 @@ async fn facts(context: &Context, entry: &Entry, request: &RestoreRequest) -> Re
     for (job, state) in ingestion::observe(google, &context.config.ingestion.scheduler_jobs).await? {
         facts.ingestion.push(IngestionFacts { job, state: state.as_ref().map(ingestion::state_name) });
     }
+    streamed::look(context, entry, request, &mut facts).await?;
     let read_from = read_from(entry)?;
     if let Some(place) =
         context.config.staging.as_ref().filter(|_| entry.manifest.sealing.is_some() || !staging::reaches(&read_from))
@@ -184,7 +189,7 @@ pub async fn run(context: &Context, entry: &Entry, request: &RestoreRequest) -> 
     run::run(context, &id, ("restore", entry.manifest.name.as_str()), async |saga| {
         // Once more, now that nobody else works here: what is taken back in the end must be this run's own.
         let (plan, facts) = look_and_plan(context, entry, request).await?;
-        let work = Work { context, entry, plan: &plan, facts: &facts, id: &id, stage: "" };
+        let work = Work { context, entry, plan: &plan, facts: &facts, request, id: &id, stage: "" };
         let mut restored = work.steps(saga).await?;
         let steps = saga.timings().iter().map(|(step, started_at, ended_at)| StepTiming {
             step: step.clone(),
@@ -209,7 +214,7 @@ pub(super) async fn within(
     (id, stage): (&str, &str),
 ) -> Result<Restored, JobError> {
     let (plan, facts) = look_and_plan(context, entry, request).await?;
-    Work { context, entry, plan: &plan, facts: &facts, id, stage }.steps(saga).await
+    Work { context, entry, plan: &plan, facts: &facts, request, id, stage }.steps(saga).await
 }
 
 /// Compares what is there with a backup, and changes nothing.
@@ -223,7 +228,7 @@ pub(super) async fn examine(
 ) -> Result<(Vec<RestoredTable>, Vec<String>), JobError> {
     // What is there is what is looked at: it stands in nobody's way.
     let (plan, facts) = look_and_plan(context, entry, &RestoreRequest { replace: true, ..request.clone() }).await?;
-    let work = Work { context, entry, plan: &plan, facts: &facts, id: "", stage: "" };
+    let work = Work { context, entry, plan: &plan, facts: &facts, request, id: "", stage: "" };
     let loaded = work.read().await?.value;
     Ok(work.compare(&loaded, &Views::default()).await?.value)
 }
@@ -236,6 +241,7 @@ struct Work<'a> {
     entry: &'a Entry,
     plan: &'a RestorePlan,
     facts: &'a TargetFacts,
+    request: &'a RestoreRequest,
     id: &'a str,
     /// Which restore of a run this is; empty when it is the run itself.
     stage: &'a str,
@@ -275,7 +281,16 @@ impl Work<'_> {
             saga.step(&self.named("arm_sheets"), self.arm_sheets()).await?;
             saga.step(&self.named("sheets"), self.sheets(&loaded)).await?;
         }
-        let (tables, differences) = saga.step(&self.named("compare"), self.compare(&loaded, &views)).await?;
+        let mut sources = Vec::new();
+        if !self.plan.streamed.is_empty() {
+            let (plan, request) = (self.plan, self.request);
+            let arm = async { streamed::arm(self.context, self.entry, plan, request, self.id) };
+            saga.step(&self.named("arm_sources"), arm).await?;
+            let restore = streamed::restore(self.context, self.entry, plan, (request, self.id));
+            sources = saga.step(&self.named("sources"), restore).await?;
+        }
+        let (tables, mut differences) = saga.step(&self.named("compare"), self.compare(&loaded, &views)).await?;
+        differences.extend(sources.iter().flat_map(|source| source.differences.iter().cloned()));
         let validated = async { Ok::<_, JobError>(self.finished(self.validate().await?, !self.plan.pauses())) };
         let validations = saga.step(&self.named("validate"), validated).await?;
         if self.plan.pauses() {
@@ -286,7 +301,7 @@ impl Work<'_> {
             self.plan.sheets.iter().flat_map(|sheet| sheet.tabs.iter().map(|(title, _)| title.clone())).collect();
         let backup = self.plan.backup.clone();
         let view_count = views.count;
-        Ok(Restored { backup, tables, view_count, tabs, validations, timings: vec![], differences })
+        Ok(Restored { backup, tables, view_count, tabs, sources, validations, timings: vec![], differences })
     }
 
     async fn read(&self) -> Result<Done<Loaded>, JobError> {
@@ -363,7 +378,7 @@ impl Work<'_> {
 
     /// When the last step is done, nothing is taken back any more: a process that dies after it has restored.
     fn finished<T>(&self, done: Done<T>, last: bool) -> Done<T> {
-        let steps = ["arm_resume", "arm_safeguard", "safeguard", "prepare", "arm_sheets"];
+        let steps = ["arm_resume", "arm_safeguard", "safeguard", "prepare", "arm_sheets", "arm_sources"];
         match last && self.stage.is_empty() {
             true => steps.iter().fold(done, |done, step| done.discharges(step)),
             false => done,

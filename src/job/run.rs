@@ -6,12 +6,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Context, JobError, recover, staging};
+use super::{Context, JobError, recover, staging, streamed};
 use crate::catalog::{HOLD_ON, Lease, LeaseError, Standing, StoreJournal, TIME_TO_LIVE, Tombstone};
 use crate::google::bigquery::insertable_table;
 use crate::google::scheduler::JobState;
 use crate::ingestion;
+use crate::manifest::SourceRecord;
 use crate::model::{DatasetId, Failure, Place, TableId, TierName};
+use crate::plan::streamed::Wish;
 use crate::saga::{Entry, Log, Outcome, Record, Saga};
 use crate::source::bigquery::{self, JobIds};
 use crate::source::sheets::{self, Grid};
@@ -52,6 +54,8 @@ pub(super) enum Undo {
     DropTabs { tabs: Vec<(String, String)> },
     /// What stood for a Cloud Run service and a secret in a drill.
     DropDoubles { service: Option<String>, secret: Option<String> },
+    /// Databases, directories, files that a restore made of these parts of a backup, unless all of it is in place.
+    TakeBackSources { records: Vec<SourceRecord>, wish: Wish },
     /// What was there before: tables with rows from the snapshots taken of them, the rest from its whole resource.
     PutBack { tables: Vec<(TableId, TableId)>, definitions: Vec<(TableId, Value)>, location: String },
 }
@@ -132,6 +136,7 @@ pub(super) async fn carry_out(context: &Context, ended: &Ended, undo: Value) -> 
         Undo::DropDoubles { service, secret } => {
             drop_doubles(context, run, service.as_deref(), secret.as_deref()).await
         }
+        Undo::TakeBackSources { records, wish } => streamed::take_back(context, &records, &wish).await,
         Undo::PutBack { tables, definitions, location } => {
             let project = tables.first().map(|(table, _)| table.project().to_string()).unwrap_or_default();
             let ids = JobIds { run: format!("{run}_undo"), project, location };

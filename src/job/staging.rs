@@ -26,7 +26,7 @@ pub(super) async fn move_on(
     file: &ObjectRecord,
     sealing: Option<&SealingRecord>,
 ) -> Result<ObjectRecord, Failure> {
-    let kept = again_when_changed(async || {
+    let kept = again_when_changed(|| async {
         let kept = contents::write(vault, &file.key, contents::read(staging, file).await?, sealing).await?;
         if kept.digests == file.digests {
             return Ok(kept);
@@ -83,7 +83,7 @@ impl<'a> Staging<'a> {
     /// `NotFound`, or `Corrupt` when it is not what was written.
     pub async fn bring(&self, vault: &dyn Store, object: &ObjectRecord) -> Result<String, Failure> {
         let key = self.key(object);
-        again_when_changed(async || {
+        again_when_changed(|| async {
             contents::write(self.store.as_ref(), &key, contents::read(vault, object).await?, None).await.map(drop)
         })
         .await?;

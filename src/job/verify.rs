@@ -9,7 +9,7 @@ use super::inspect::{self, TableReader};
 use super::{Context, JobError, copies, sealing};
 use crate::catalog::{Entry, MANIFEST, STATEMENT};
 use crate::config::TableFormat;
-use crate::manifest::{BigQueryRecord, ObjectRecord, TableRecord};
+use crate::manifest::{ObjectRecord, TableRecord};
 use crate::model::schema::Schema;
 use crate::model::{BackupName, Digests, Failure};
 use crate::plan::backup::folder;
@@ -163,14 +163,12 @@ pub(super) async fn of_bytes(context: &Context, entry: &Entry, depth: Depth) -> 
             Err(error) => return Err(error.into()),
         },
     };
-    let tables: Vec<(&BigQueryRecord, &TableRecord)> = match &opened {
-        Some(_) => {
-            manifest.bigquery().flat_map(|source| source.tables.iter().map(move |table| (source, table))).collect()
-        }
+    let tables: Vec<&TableRecord> = match &opened {
+        Some(_) => manifest.tables().collect(),
         None => vec![],
     };
     let in_tables: HashSet<&str> =
-        tables.iter().flat_map(|(_, table)| &table.objects).map(|object| object.key.as_str()).collect();
+        tables.iter().flat_map(|table| &table.objects).map(|object| object.key.as_str()).collect();
 
     // What is no table file: definitions, sheets; all of it, where the content is not read.
     let others: Vec<&ObjectRecord> = manifest.objects().filter(|o| !in_tables.contains(o.key.as_str())).collect();
@@ -185,7 +183,7 @@ pub(super) async fn of_bytes(context: &Context, entry: &Entry, depth: Depth) -> 
 
     let total = tables.len();
     let mut done = 0;
-    let mut checks = stream::iter(tables.iter().map(|(_, record)| *record))
+    let mut checks = stream::iter(tables.iter().copied())
         .map(|record| {
             let opened = opened.as_ref().unwrap_or(entry);
             async move { (record, table(entry, opened, record).await) }
@@ -203,7 +201,7 @@ pub(super) async fn of_bytes(context: &Context, entry: &Entry, depth: Depth) -> 
         object_count: manifest.objects().count(),
         size_bytes: manifest.size_bytes(),
         row_count: manifest.row_count(),
-        table_count: manifest.bigquery().map(|source| source.tables.len()).sum(),
+        table_count: manifest.tables().count(),
         content_read: opened.is_some(),
         state: VerifiedState::Complete,
         findings,

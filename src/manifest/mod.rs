@@ -5,15 +5,27 @@
 
 pub mod chronicle;
 mod doubt;
+mod files;
+mod postgres;
 mod read;
 mod record;
+mod secrets;
 pub mod signed;
+mod sqlite;
 mod statement;
+mod streamed;
+mod usage;
 
 pub use doubt::{Doubt, DoubtKind};
+pub use files::FilesRecord;
+pub use postgres::PostgresRecord;
 pub use read::{FORMAT, ManifestError, UNSEALED_FORMAT, read, write};
 pub use record::{
     BigQueryRecord, Manifest, ObjectRecord, PauseRecord, Previous, QueryResult, RoutineRecord, SealingRecord,
     SheetsRecord, SourceRecord, StepTiming, StoredForm, TabRecord, TableRecord, ViewRecord, WrappedIdentity, folder_of,
 };
+pub use secrets::SecretsRecord;
+pub use sqlite::SqliteRecord;
 pub use statement::{Found, Statement, judge};
+pub use streamed::{Item, StreamedRecord};
+pub use usage::UsageRecord;

@@ -6,6 +6,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::files::FilesRecord;
+use super::postgres::PostgresRecord;
+use super::secrets::SecretsRecord;
+use super::sqlite::SqliteRecord;
+use super::streamed::StreamedRecord;
+use super::usage::UsageRecord;
 use crate::model::{BackupName, DatasetId, Digests, Encoding, Kind, Recipient, TableId, Terms, TierName, Totals};
 
 /// A committed backup.
@@ -86,6 +92,69 @@ pub struct Previous {
 pub enum SourceRecord {
     BigQuery(BigQueryRecord),
     Sheets(SheetsRecord),
+    Postgres(PostgresRecord),
+    Sqlite(SqliteRecord),
+    Files(FilesRecord),
+    Secrets(SecretsRecord),
+    Usage(UsageRecord),
+}
+
+impl SourceRecord {
+    /// The source's name in the configuration.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::BigQuery(source) => &source.name,
+            Self::Sheets(source) => &source.name,
+            other => other.streamed().map_or("", StreamedRecord::name),
+        }
+    }
+
+    /// What a source holds whose data passed through this process; `None` where Google's services wrote it.
+    pub fn streamed(&self) -> Option<&dyn StreamedRecord> {
+        match self {
+            Self::BigQuery(_) | Self::Sheets(_) => None,
+            Self::Postgres(source) => Some(source),
+            Self::Sqlite(source) => Some(source),
+            Self::Files(source) => Some(source),
+            Self::Secrets(source) => Some(source),
+            Self::Usage(source) => Some(source),
+        }
+    }
+
+    /// Every object that it consists of.
+    pub fn objects(&self) -> Vec<&ObjectRecord> {
+        match self {
+            Self::BigQuery(source) => std::iter::once(&source.meta)
+                .chain(source.tables.iter().flat_map(|t| std::iter::once(&t.meta).chain(&t.objects)))
+                .chain(source.views.iter().map(|v| &v.meta))
+                .chain(source.routines.iter().map(|r| &r.meta))
+                .collect(),
+            Self::Sheets(source) => source.tabs.iter().flat_map(|tab| [&tab.cells, &tab.csv, &tab.parquet]).collect(),
+            other => other.streamed().map(StreamedRecord::objects).unwrap_or_default(),
+        }
+    }
+
+    /// Its tables whose rows are files that can be read: of a dataset, or exported by a database.
+    pub fn tables(&self) -> &[TableRecord] {
+        match self {
+            Self::BigQuery(source) => &source.tables,
+            Self::Sheets(_) => &[],
+            other => other.streamed().map(StreamedRecord::tables).unwrap_or_default(),
+        }
+    }
+
+    /// Rows of all that holds rows.
+    pub fn row_count(&self) -> u64 {
+        match self {
+            Self::BigQuery(source) => source.tables.iter().map(|table| table.row_count).sum(),
+            Self::Sheets(source) => source.tabs.iter().map(|tab| tab.row_count).sum(),
+            other => other.streamed().map(rows).unwrap_or_default(),
+        }
+    }
+}
+
+fn rows(source: &dyn StreamedRecord) -> u64 {
+    source.items().iter().filter_map(|item| item.row_count).sum()
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -105,8 +174,11 @@ pub struct BigQueryRecord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TableRecord {
     pub table: TableId,
-    pub snapshot: TableId,
-    pub snapshot_expires_at: Timestamp,
+    /// BigQuery's; other databases have none that last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<TableId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_expires_at: Option<Timestamp>,
     /// The table's whole resource, row access policies and IAM policy at the cut.
     pub meta: ObjectRecord,
     /// Rows of the snapshot, as BigQuery reports them.
@@ -121,7 +193,7 @@ pub struct TableRecord {
     /// How many partitions the table had at the cut; absent when it is not partitioned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partition_count: Option<u64>,
-    /// Counted and summed by BigQuery on the snapshot; absent when the setting is off.
+    /// Counted and summed by the database on the snapshot; absent when the setting is off.
     pub proof: Option<Totals>,
 }
 
@@ -225,19 +297,12 @@ pub struct StepTiming {
 impl Manifest {
     /// Every object that the backup consists of, beside the manifest.
     pub fn objects(&self) -> impl Iterator<Item = &ObjectRecord> {
-        self.sources.iter().flat_map(|source| -> Box<dyn Iterator<Item = &ObjectRecord>> {
-            match source {
-                SourceRecord::BigQuery(source) => Box::new(
-                    std::iter::once(&source.meta)
-                        .chain(source.tables.iter().flat_map(|t| std::iter::once(&t.meta).chain(&t.objects)))
-                        .chain(source.views.iter().map(|v| &v.meta))
-                        .chain(source.routines.iter().map(|r| &r.meta)),
-                ),
-                SourceRecord::Sheets(source) => {
-                    Box::new(source.tabs.iter().flat_map(|tab| [&tab.cells, &tab.csv, &tab.parquet]))
-                }
-            }
-        })
+        self.sources.iter().flat_map(SourceRecord::objects)
+    }
+
+    /// Every table whose rows are files that can be read.
+    pub fn tables(&self) -> impl Iterator<Item = &TableRecord> {
+        self.sources.iter().flat_map(SourceRecord::tables)
     }
 
     /// The backup's own folder below a destination's root, as its objects' keys begin, and those of other backups whose
@@ -249,15 +314,20 @@ impl Manifest {
     pub fn bigquery(&self) -> impl Iterator<Item = &BigQueryRecord> {
         self.sources.iter().filter_map(|source| match source {
             SourceRecord::BigQuery(source) => Some(source),
-            SourceRecord::Sheets(_) => None,
+            _ => None,
         })
     }
 
     pub fn sheets(&self) -> impl Iterator<Item = &SheetsRecord> {
         self.sources.iter().filter_map(|source| match source {
             SourceRecord::Sheets(source) => Some(source),
-            SourceRecord::BigQuery(_) => None,
+            _ => None,
         })
+    }
+
+    /// What sources hold whose data passed through this process.
+    pub fn streamed(&self) -> impl Iterator<Item = &dyn StreamedRecord> {
+        self.sources.iter().filter_map(SourceRecord::streamed)
     }
 
     /// What kind of backup by hand it is; `None` for one by schedule.
@@ -275,7 +345,8 @@ impl Manifest {
     }
 
     pub fn row_count(&self) -> u64 {
-        self.bigquery().flat_map(|source| &source.tables).map(|table| table.row_count).sum()
+        let sources = self.sources.iter().filter(|source| !matches!(source, SourceRecord::Sheets(_)));
+        sources.map(SourceRecord::row_count).sum()
     }
 }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::cost::{self, Cost};
 use super::facts::{BackupFacts, BigQueryFacts, SealingKeyFacts, SheetsFacts, SourceFacts, TableFacts};
 use super::staging::{self, needs_staging};
+use super::streamed::StreamedPlan;
 use super::{Refusal, copies, format, order};
 use crate::config::{BigQuerySource, Config, FingerprintSetting, Seal, SheetsSource, SourceKind, TableFormat, Tier};
 use crate::model::schema::Schema;
@@ -60,6 +61,7 @@ pub struct BackupPlan {
 pub enum SourcePlan {
     BigQuery(BigQueryPlan),
     Sheets(SheetsPlan),
+    Streamed(StreamedPlan),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -114,15 +116,33 @@ impl BackupPlan {
     pub fn bigquery(&self) -> impl Iterator<Item = &BigQueryPlan> {
         self.sources.iter().filter_map(|source| match source {
             SourcePlan::BigQuery(source) => Some(source),
-            SourcePlan::Sheets(_) => None,
+            _ => None,
         })
     }
 
     pub fn sheets(&self) -> impl Iterator<Item = &SheetsPlan> {
         self.sources.iter().filter_map(|source| match source {
             SourcePlan::Sheets(source) => Some(source),
-            SourcePlan::BigQuery(_) => None,
+            _ => None,
         })
+    }
+
+    /// Sources whose data passes through this process.
+    pub fn streamed(&self) -> impl Iterator<Item = &StreamedPlan> {
+        self.sources.iter().filter_map(|source| match source {
+            SourcePlan::Streamed(source) => Some(source),
+            _ => None,
+        })
+    }
+
+    /// Why there is nothing to back up, when every source is switched off.
+    pub fn skipped(&self) -> Option<String> {
+        let reason = |source: &SourcePlan| match source {
+            SourcePlan::Streamed(source) => source.skipped.clone(),
+            _ => None,
+        };
+        let reasons = self.sources.iter().map(reason).collect::<Option<Vec<String>>>()?;
+        Some(reasons.join("; "))
     }
 }
 
@@ -176,6 +196,17 @@ pub fn plan(
             }
             (SourceKind::Sheets(source), SourceFacts::Sheets(found)) => {
                 sources.push(SourcePlan::Sheets(sheets(source, found, &mut refusals)));
+            }
+            (kind, SourceFacts::Streamed(found)) => {
+                refusals.extend(found.refusals.iter().cloned());
+                notes.extend(found.notes.iter().cloned());
+                sources.push(SourcePlan::Streamed(StreamedPlan {
+                    name: found.name.clone(),
+                    source: kind.name(),
+                    origin: found.origin.clone(),
+                    items: found.items.clone(),
+                    skipped: found.skipped.clone(),
+                }));
             }
             _ => refusals.push(Refusal::new(
                 &source.name,

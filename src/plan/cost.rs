@@ -65,6 +65,10 @@ pub fn of_backup(config: &Config, plan: &BackupPlan) -> Cost {
                 }
             }
             SourcePlan::Sheets(source) => objects += 3 * source.tabs.len() as u64,
+            SourcePlan::Streamed(source) => {
+                objects += source.items.len() as u64;
+                size_bytes += source.items.iter().filter_map(|item| item.size_bytes).sum::<u64>();
+            }
         }
     }
     let copies = plan.destinations.len().saturating_sub(1) as u64;

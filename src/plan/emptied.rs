@@ -16,13 +16,13 @@ pub struct Emptied {
 pub fn emptied(last: &Manifest, sources: &[SourceRecord]) -> Emptied {
     let mut found = Emptied::default();
     for source in sources {
-        let Some(before) = last.sources.iter().find(|before| name(before) == name(source)) else { continue };
-        let (had, has) = (rows(before), rows(source));
+        let Some(before) = last.sources.iter().find(|before| before.name() == source.name()) else { continue };
+        let (had, has) = (before.row_count(), source.row_count());
         if had > 0 && has == 0 {
             found.sources.push(format!(
                 "source '{}' is empty, the last backup ({}) holds {had} rows of it; hint: if that was not meant, \
                  `strongroom restore {}`, and keep that backup",
-                name(source),
+                source.name(),
                 last.name,
                 last.name
             ));
@@ -38,25 +38,8 @@ pub fn emptied(last: &Manifest, sources: &[SourceRecord]) -> Emptied {
     found
 }
 
-fn name(source: &SourceRecord) -> &str {
-    match source {
-        SourceRecord::BigQuery(source) => &source.name,
-        SourceRecord::Sheets(source) => &source.name,
-    }
-}
-
 fn tables(source: &SourceRecord) -> Vec<(&TableId, u64)> {
-    match source {
-        SourceRecord::BigQuery(source) => source.tables.iter().map(|t| (&t.table, t.row_count)).collect(),
-        SourceRecord::Sheets(_) => vec![],
-    }
-}
-
-fn rows(source: &SourceRecord) -> u64 {
-    match source {
-        SourceRecord::BigQuery(source) => source.tables.iter().map(|table| table.row_count).sum(),
-        SourceRecord::Sheets(source) => source.tabs.iter().map(|tab| tab.row_count).sum(),
-    }
+    source.tables().iter().map(|table| (&table.table, table.row_count)).collect()
 }
 
 #[cfg(test)]

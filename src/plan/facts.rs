@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::streamed::StreamedFacts;
 use crate::model::{DatasetId, Place, TableId};
 
 /// All that a backup's plan rests on.
@@ -21,6 +22,7 @@ pub struct BackupFacts {
 pub enum SourceFacts {
     BigQuery(BigQueryFacts),
     Sheets(SheetsFacts),
+    Streamed(StreamedFacts),
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -23,6 +23,7 @@ pub mod retention;
 #[cfg(test)]
 mod retention_tests;
 pub mod staging;
+pub mod streamed;
 pub mod watch;
 pub mod witness;
 

@@ -1,13 +1,15 @@
 //! The plan of a restore.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::facts::{DestinationFacts, IngestionFacts};
+use super::streamed::StreamedRestore;
 use super::{Refusal, partitions, staging};
-use crate::manifest::{BigQueryRecord, Manifest, TabRecord, TableRecord, ViewRecord};
+use crate::manifest::{BigQueryRecord, Manifest, SourceRecord, TabRecord, TableRecord, ViewRecord};
 use crate::model::{BackupName, DatasetId, Pattern, Place, TableId};
 
 /// What a person asked for.
@@ -21,6 +23,14 @@ pub struct RestoreRequest {
     pub replace: bool,
     /// Another spreadsheet instead of the backup's own.
     pub into_spreadsheet: Option<String>,
+    /// Only these sources, by their names; empty: all.
+    pub sources: Vec<String>,
+    /// Another database instead of the backup's own.
+    pub target_db: Option<String>,
+    /// Another directory or file instead of the backup's own.
+    pub to: Option<PathBuf>,
+    /// Only these files.
+    pub paths: Vec<Pattern>,
     /// For a drill: the scratch dataset that stands for each of the backup's.
     pub scratch: BTreeMap<DatasetId, DatasetId>,
 }
@@ -45,6 +55,10 @@ pub struct TargetFacts {
     /// Spreadsheets that exist: for each tab whether it holds values.
     pub spreadsheets: BTreeMap<String, BTreeMap<String, bool>>,
     pub ingestion: Vec<IngestionFacts>,
+    /// Of sources whose data passes through this process: where each would go.
+    pub streamed: Vec<StreamedRestore>,
+    /// What stands against those.
+    pub refusals: Vec<Refusal>,
     /// Where the backup is read.
     pub read_from: Option<Place>,
     /// The staging bucket, where BigQuery cannot read the backup itself and one is named.
@@ -62,6 +76,8 @@ pub struct RestorePlan {
     pub pause: Vec<String>,
     pub datasets: Vec<DatasetRestore>,
     pub sheets: Vec<SheetRestore>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub streamed: Vec<StreamedRestore>,
     pub notes: Vec<String>,
 }
 
@@ -125,6 +141,7 @@ impl RestorePlan {
     pub fn pauses(&self) -> bool {
         self.datasets.iter().any(|dataset| dataset.source == dataset.target)
             || self.sheets.iter().any(|sheet| sheet.source == sheet.target)
+            || self.streamed.iter().any(|source| source.replaces)
     }
 
     pub fn tables(&self) -> impl Iterator<Item = &TableRestore> {
@@ -145,7 +162,7 @@ impl RestorePlan {
 pub fn targets(manifest: &Manifest, request: &RestoreRequest) -> (Vec<DatasetId>, Vec<TableId>, Vec<String>) {
     let mut datasets = BTreeSet::new();
     let mut tables = BTreeSet::new();
-    for source in manifest.bigquery() {
+    for source in manifest.bigquery().filter(|source| google_wanted(request, &source.name)) {
         let target = request.target(&source.dataset);
         datasets.insert(target.clone());
         for id in wanted_tables(source, request).map(|t| &t.table).chain(wanted_views(source, request).map(|v| &v.view))
@@ -155,7 +172,7 @@ pub fn targets(manifest: &Manifest, request: &RestoreRequest) -> (Vec<DatasetId>
     }
     let spreadsheets = manifest
         .sheets()
-        .filter(|_| sheets_wanted(request))
+        .filter(|sheet| sheets_wanted(request, &sheet.name))
         .map(|sheet| request.into_spreadsheet.clone().unwrap_or_else(|| sheet.spreadsheet.clone()))
         .collect();
     (datasets.into_iter().collect(), tables.into_iter().collect(), spreadsheets)
@@ -168,7 +185,19 @@ pub fn targets(manifest: &Manifest, request: &RestoreRequest) -> (Vec<DatasetId>
 pub fn plan(manifest: &Manifest, request: &RestoreRequest, facts: &TargetFacts) -> Result<RestorePlan, Vec<Refusal>> {
     let mut refusals = Vec::new();
     let mut notes = Vec::new();
-    let sources: Vec<&BigQueryRecord> = manifest.bigquery().collect();
+    for name in &request.sources {
+        if !manifest.sources.iter().any(|source| source.name() == name) {
+            let names: Vec<&str> = manifest.sources.iter().map(SourceRecord::name).collect();
+            refusals.push(Refusal::new(
+                format!("--source {name}"),
+                format!("is no source of backup {}", manifest.name),
+                format!("one of: {}", names.join(", ")),
+            ));
+        }
+    }
+    refusals.extend(facts.refusals.iter().cloned());
+    let sources: Vec<&BigQueryRecord> =
+        manifest.bigquery().filter(|source| google_wanted(request, &source.name)).collect();
     if request.into.is_some() && sources.len() > 1 {
         let names: Vec<String> = sources.iter().map(|source| source.dataset.to_string()).collect();
         refusals.push(Refusal::new(
@@ -196,20 +225,31 @@ pub fn plan(manifest: &Manifest, request: &RestoreRequest, facts: &TargetFacts) 
         .into_iter()
         .filter(|d| request.tables.is_empty() || !(d.tables.is_empty() && d.views.is_empty()))
         .collect();
-    let sheets = if sheets_wanted(request) {
-        manifest
-            .sheets()
-            .filter_map(|sheet| {
-                let target = request.into_spreadsheet.as_ref().unwrap_or(&sheet.spreadsheet);
-                sheet_plan(&sheet.spreadsheet, target, &sheet.tabs, request, facts, &mut refusals)
-            })
-            .collect()
-    } else {
-        if manifest.sheets().next().is_some() {
-            notes.push("spreadsheets are left alone".into());
+    let (taken, left): (Vec<_>, Vec<_>) = manifest.sheets().partition(|sheet| sheets_wanted(request, &sheet.name));
+    let sheets: Vec<SheetRestore> = taken
+        .into_iter()
+        .filter_map(|sheet| {
+            let target = request.into_spreadsheet.as_ref().unwrap_or(&sheet.spreadsheet);
+            sheet_plan(&sheet.spreadsheet, target, &sheet.tabs, request, facts, &mut refusals)
+        })
+        .collect();
+    if !left.is_empty() && request.sources.is_empty() {
+        notes.push("spreadsheets are left alone".into());
+    }
+    let streamed = facts.streamed.clone();
+    for source in manifest.streamed().filter(|_| request.sources.is_empty()) {
+        if !wanted_streamed(manifest, request).any(|wanted| wanted.name() == source.name()) {
+            notes.push(format!("source '{}' ({}) is left alone", source.name(), source.kind()));
         }
-        vec![]
-    };
+    }
+    notes.extend(streamed.iter().flat_map(|source| &source.notes).cloned());
+    if datasets.is_empty() && sheets.is_empty() && streamed.is_empty() && refusals.is_empty() {
+        refusals.push(Refusal::new(
+            &manifest.name,
+            "holds nothing of what is asked for",
+            format!("strongroom show {} lists what it holds", manifest.name),
+        ));
+    }
     let loads = |dataset: &&DatasetRestore| dataset.tables.iter().any(|table| table.file_count > 0);
     let by_way_of = match &facts.read_from {
         Some(place)
@@ -225,7 +265,8 @@ pub fn plan(manifest: &Manifest, request: &RestoreRequest, facts: &TargetFacts) 
         _ => None,
     };
     let in_place = datasets.iter().any(|dataset| dataset.source == dataset.target)
-        || sheets.iter().any(|sheet: &SheetRestore| sheet.source == sheet.target);
+        || sheets.iter().any(|sheet| sheet.source == sheet.target)
+        || streamed.iter().any(|source| source.replaces);
     let pause = if in_place {
         facts
             .ingestion
@@ -237,15 +278,47 @@ pub fn plan(manifest: &Manifest, request: &RestoreRequest, facts: &TargetFacts) 
         vec![]
     };
     if refusals.is_empty() {
-        Ok(RestorePlan { backup: manifest.name.clone(), by_way_of, pause, datasets, sheets, notes })
+        Ok(RestorePlan { backup: manifest.name.clone(), by_way_of, pause, datasets, sheets, streamed, notes })
     } else {
         Err(refusals)
     }
 }
 
-fn sheets_wanted(request: &RestoreRequest) -> bool {
+/// What is asked for is about databases, directories and files only.
+fn elsewhere_only(request: &RestoreRequest) -> bool {
+    request.target_db.is_some() || request.to.is_some() || !request.paths.is_empty()
+}
+
+fn named(request: &RestoreRequest, source: &str) -> bool {
+    request.sources.is_empty() || request.sources.iter().any(|name| name == source)
+}
+
+fn google_wanted(request: &RestoreRequest, source: &str) -> bool {
+    named(request, source) && !elsewhere_only(request)
+}
+
+fn sheets_wanted(request: &RestoreRequest, source: &str) -> bool {
     let beside = request.into.is_some() || request.in_scratch();
-    request.tables.is_empty() && (!beside || request.into_spreadsheet.is_some())
+    google_wanted(request, source) && request.tables.is_empty() && (!beside || request.into_spreadsheet.is_some())
+}
+
+/// Sources whose data passes through this process and that are asked for: all, unless something else is named.
+pub fn wanted_streamed<'a>(
+    manifest: &'a Manifest,
+    request: &'a RestoreRequest,
+) -> impl Iterator<Item = &'a SourceRecord> {
+    let google_only = !request.tables.is_empty() || request.into.is_some() || request.in_scratch();
+    manifest.sources.iter().filter(move |source| {
+        let fits = match source {
+            SourceRecord::BigQuery(_) | SourceRecord::Sheets(_) => false,
+            SourceRecord::Postgres(_) => request.to.is_none() && request.paths.is_empty(),
+            SourceRecord::Usage(_) => request.paths.is_empty(),
+            SourceRecord::Sqlite(_) => request.target_db.is_none() && request.paths.is_empty(),
+            SourceRecord::Files(_) => request.target_db.is_none(),
+            SourceRecord::Secrets(_) => !elsewhere_only(request),
+        };
+        fits && !google_only && named(request, source.name())
+    })
 }
 
 fn matches(request: &RestoreRequest, table: &TableId) -> bool {
@@ -436,8 +509,8 @@ mod tests {
         let at: jiff::Timestamp = "2026-08-01T02:00:00Z".parse().unwrap();
         let table = |name: &str| TableRecord {
             table: format!("p-1.sales.{name}").parse().unwrap(),
-            snapshot: format!("p-1.snaps.{name}").parse().unwrap(),
-            snapshot_expires_at: at,
+            snapshot: format!("p-1.snaps.{name}").parse().ok(),
+            snapshot_expires_at: Some(at),
             meta: object("m"),
             row_count: 5,
             logical_bytes: 50,

@@ -51,6 +51,15 @@ pub fn plan(plan: &RestorePlan) -> String {
             out.push_str(&format!("  tab '{tab}'{}\n", if *make { " (is made)" } else { "" }));
         }
     }
+    for source in &plan.streamed {
+        out.push_str(&format!("\nsource '{}' ({})\n", source.source, source.origin));
+        let how = if source.replaces { "is there and will be replaced" } else { "is made" };
+        out.push_str(&format!("  into {}, which {how}\n", source.target));
+        out.push_str(&super::backup::item_table(source.items.iter().map(|item| {
+            let rows = item.row_count.map(thousands).unwrap_or_default();
+            [item.name.clone(), rows, item.size_bytes.map(bytes).unwrap_or_default(), String::new()]
+        })));
+    }
     for note in &plan.notes {
         out.push_str(&format!("note: {note}\n"));
     }

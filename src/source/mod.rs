@@ -1,6 +1,12 @@
-//! What can be backed up, one file a kind: its inventory, its capture, its restore.
+//! What can be backed up, one file or folder a kind: its inventory, its capture, its restore.
 //!
 //! Does not know the saga, the catalog or the configuration's text.
 
 pub mod bigquery;
+pub mod files;
+pub mod postgres;
+pub mod secrets;
 pub mod sheets;
+pub mod sqlite;
+pub mod streamed;
+pub mod usage;

@@ -14,7 +14,7 @@ use super::{Context, JobError, copies, index, sealing};
 use crate::catalog::marks::Verified;
 use crate::catalog::{Entry, Wanted, drills};
 use crate::config::SourceKind;
-use crate::manifest::SourceRecord;
+use crate::manifest::{SourceRecord, StreamedRecord};
 use crate::model::TierName;
 use crate::plan;
 use crate::plan::drill::checklist;
@@ -222,7 +222,7 @@ async fn ages(context: &Context, now: jiff::Timestamp) -> Result<Vec<Age>, JobEr
             entry.manifest.sources.iter().filter_map(move |record| match record {
                 SourceRecord::BigQuery(record) if record.name == source.name => Some(cut),
                 SourceRecord::Sheets(record) if record.name == source.name => Some(record.taken_at),
-                _ => None,
+                other => other.streamed().filter(|record| record.name() == source.name).map(StreamedRecord::taken_at),
             })
         });
         if let Some(newest) = taken.max() {

@@ -27,8 +27,8 @@ fn manifest() -> Manifest {
     };
     let table = |name: &str, row_count| TableRecord {
         table: format!("demo-project.sales.{name}").parse().unwrap(),
-        snapshot: format!("demo-project.snaps.{name}").parse().unwrap(),
-        snapshot_expires_at: at,
+        snapshot: format!("demo-project.snaps.{name}").parse().ok(),
+        snapshot_expires_at: Some(at),
         meta: object(1),
         row_count,
         logical_bytes: 1,

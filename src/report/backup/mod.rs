@@ -6,6 +6,7 @@ mod text;
 
 pub use document::{BackupLine, BackupReport, CheckLine, CheckState, CopyLine, StoredTable, Verification};
 pub use page::page;
+pub(super) use text::item_table;
 pub use text::{manifest, manifest_line, plan, report as text};
 
 use crate::manifest::TableRecord;

@@ -4,6 +4,7 @@ use super::{BackupReport, CheckState, proven};
 use crate::manifest::{Manifest, TableRecord};
 use crate::plan::backup::{BackupPlan, SourcePlan};
 use crate::plan::cost::Cost;
+use crate::plan::streamed::StreamedPlan;
 use crate::report::human::{bytes, duration, thousands};
 use crate::report::table::{Align, Table};
 
@@ -21,18 +22,21 @@ pub fn plan(plan: &BackupPlan) -> String {
         let key = seal.kms_key.iter().map(|key| format!("an identity that {key} wraps"));
         out.push_str(&format!("  sealed for {}\n", recipients.chain(key).collect::<Vec<_>>().join(", ")));
     }
-    out.push_str(&format!("\n1. pause ingestion, for {} at most\n", plan.resume_within));
-    for job in &plan.pause {
-        out.push_str(&format!("  pause {job}\n"));
+    let google = plan.bigquery().next().is_some() || !(plan.pause.is_empty() && plan.left_alone.is_empty());
+    if google {
+        out.push_str(&format!("\n1. pause ingestion, for {} at most\n", plan.resume_within));
+        for job in &plan.pause {
+            out.push_str(&format!("  pause {job}\n"));
+        }
+        for job in &plan.left_alone {
+            out.push_str(&format!("  leave alone {job}\n"));
+        }
+        if plan.pause.is_empty() {
+            out.push_str("  nothing to pause\n");
+        }
+        out.push_str(&format!("2. wait until nothing writes, for {} at most\n", plan.drain_timeout));
+        out.push_str("3. snapshot every table at one instant\n4. resume ingestion\n5. export\n");
     }
-    for job in &plan.left_alone {
-        out.push_str(&format!("  leave alone {job}\n"));
-    }
-    if plan.pause.is_empty() {
-        out.push_str("  nothing to pause\n");
-    }
-    out.push_str(&format!("2. wait until nothing writes, for {} at most\n", plan.drain_timeout));
-    out.push_str("3. snapshot every table at one instant\n4. resume ingestion\n5. export\n");
     let (mut billed, mut scanned) = (0, 0);
     for source in &plan.sources {
         match source {
@@ -85,19 +89,62 @@ pub fn plan(plan: &BackupPlan) -> String {
                     out.push_str(&format!("  tab '{tab}' as CSV, Parquet and cells\n"));
                 }
             }
+            SourcePlan::Streamed(source) => out.push_str(&streamed_plan(source)),
         }
     }
-    out.push_str(&format!(
+    if google {
+        out.push_str(&format!(
         "\nFingerprints and figures: BigQuery bills one scan of {}, about {} (the tables' numBytes; at least 10 MB a table).\n",
         match scanned {
             1 => "1 table".to_string(),
             count => format!("{count} tables"),
         },
         bytes(billed)
-    ));
+        ));
+    }
     out.push_str(&cost(&plan.cost));
     for note in &plan.notes {
         out.push_str(&format!("note: {note}\n"));
+    }
+    out
+}
+
+/// More items than this are summed up.
+const MANY_ITEMS: usize = 40;
+
+fn streamed_plan(plan: &StreamedPlan) -> String {
+    let mut out = format!("\n{} '{}': {}\n", plan.source, plan.name, plan.origin);
+    if let Some(reason) = &plan.skipped {
+        out.push_str(&format!("  SKIPPED: {reason}\n"));
+        return out;
+    }
+    out.push_str(&item_table(plan.items.iter().map(|item| {
+        [
+            item.name.clone(),
+            item.row_count.map(thousands).unwrap_or_default(),
+            item.size_bytes.map(bytes).unwrap_or_default(),
+            String::new(),
+        ]
+    })));
+    out
+}
+
+/// Items with rows, size and a remark; the first ones of many.
+pub fn item_table(items: impl Iterator<Item = [String; 4]>) -> String {
+    let columns = [("item", Align::Left), ("rows", Align::Right), ("size", Align::Right), ("", Align::Left)];
+    let mut table = Table::new(&columns);
+    let (mut shown, mut more) = (0, 0);
+    for item in items {
+        if shown < MANY_ITEMS {
+            table.row(item);
+            shown += 1;
+        } else {
+            more += 1;
+        }
+    }
+    let mut out = if shown == 0 { String::new() } else { table.render() };
+    if more > 0 {
+        out.push_str(&format!("  and {} more\n", thousands(more)));
     }
     out
 }
@@ -141,12 +188,17 @@ pub fn manifest_line(manifest: &Manifest) -> String {
     let tables: usize = manifest.bigquery().map(|source| source.tables.len()).sum();
     let views: usize = manifest.bigquery().map(|source| source.views.len()).sum();
     let tabs: usize = manifest.sheets().map(|source| source.tabs.len()).sum();
-    format!(
-        "{tables} tables, {} rows, {views} views, {tabs} tabs; {} objects, {}",
-        thousands(manifest.row_count()),
-        manifest.objects().count(),
-        bytes(manifest.size_bytes())
-    )
+    let items: usize = manifest.streamed().map(|source| source.items().len()).sum();
+    let mut what = vec![];
+    if manifest.bigquery().next().is_some() || manifest.sheets().next().is_some() {
+        what.push(format!("{tables} tables, {} rows, {views} views, {tabs} tabs", thousands(manifest.row_count())));
+    } else {
+        what.push(format!("{} rows", thousands(manifest.row_count())));
+    }
+    if items > 0 {
+        what.push(if items == 1 { "1 item".into() } else { format!("{} items", thousands(items as u64)) });
+    }
+    format!("{}; {} objects, {}", what.join(", "), manifest.objects().count(), bytes(manifest.size_bytes()))
 }
 
 /// Everything about a backup that people ask for.
@@ -193,6 +245,20 @@ pub fn manifest(manifest: &Manifest) -> String {
         for tab in &source.tabs {
             out.push_str(&format!("  tab '{}': {} rows, {} columns\n", tab.title, tab.row_count, tab.column_count));
         }
+    }
+    for source in manifest.streamed() {
+        out.push_str(&format!("\n{} '{}': {}\n", source.kind(), source.name(), source.origin()));
+        out.push_str(&item_table(source.items().into_iter().map(|item| {
+            let proven = item.proven.map_or("", |proven| if proven { "proven" } else { "NOT PROVEN" });
+            let remark =
+                [proven, item.remark.as_str()].iter().filter(|text| !text.is_empty()).copied().collect::<Vec<_>>();
+            [
+                item.name,
+                item.row_count.map(thousands).unwrap_or_default(),
+                item.size_bytes.map(bytes).unwrap_or_default(),
+                remark.join(", "),
+            ]
+        })));
     }
     out.push_str("\nsteps\n");
     let mut steps = Table::new(&[("step", Align::Left), ("took", Align::Right)]);

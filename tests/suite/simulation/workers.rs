@@ -98,6 +98,7 @@ pub fn context(port: &Arc<Port>) -> Context {
         queries: Arc::new(vec![]),
         anomalies: None,
         open: Arc::new(open),
+        source: Arc::new(|_| Ok(None)),
         run_id: None,
         identity: None,
         nonce: Arc::new(nonce),

@@ -1,0 +1,53 @@
+//! Files below a directory.
+
+use async_trait::async_trait;
+
+use super::streamed::{Cut, RestoredSource, Streamed, StreamedFacts, StreamedRestore, Vault, Wish};
+use crate::config::FilesSource;
+use crate::manifest::SourceRecord;
+use crate::model::Failure;
+use crate::plan::Refusal;
+
+/// A source of this kind, ready to be looked at.
+pub struct Files {
+    name: String,
+    settings: FilesSource,
+}
+
+impl Files {
+    pub fn new(name: &str, settings: &FilesSource) -> Self {
+        Self { name: name.into(), settings: settings.clone() }
+    }
+}
+
+#[async_trait]
+impl Streamed for Files {
+    async fn inventory(&self) -> Result<StreamedFacts, Failure> {
+        todo!("{} {:?}", self.name, self.settings)
+    }
+
+    async fn cut(&self) -> Result<Box<dyn Cut>, Failure> {
+        todo!()
+    }
+
+    async fn look(
+        &self,
+        _record: &SourceRecord,
+        _wish: &Wish,
+    ) -> Result<Result<StreamedRestore, Vec<Refusal>>, Failure> {
+        todo!()
+    }
+
+    async fn restore(
+        &self,
+        _record: &SourceRecord,
+        _vault: &dyn Vault,
+        _wish: &Wish,
+    ) -> Result<RestoredSource, Failure> {
+        todo!()
+    }
+
+    async fn take_back(&self, _record: &SourceRecord, _wish: &Wish) -> Result<(), Failure> {
+        todo!()
+    }
+}
