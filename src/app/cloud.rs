@@ -57,6 +57,14 @@ fn s3(config: &S3, timeouts: Timeouts, variable: Variable<'_>) -> Result<S3Setti
 }
 
 fn s3_credentials(config: &S3, variable: Variable<'_>) -> Result<S3Credentials, Failure> {
+    if let Some((id, secret)) = &config.key {
+        let id = named("s3.access_key", id, variable)?;
+        return Ok(S3Credentials::Key {
+            id,
+            secret: Secret::new(named("s3.secret_key", secret, variable)?),
+            token: None,
+        });
+    }
     let profile = config.profile.clone().or_else(|| variable("AWS_PROFILE")).unwrap_or_else(|| "default".into());
     if let Some(file) = &config.credentials {
         return profile_of(Path::new(file), &profile);
@@ -82,6 +90,14 @@ fn s3_credentials(config: &S3, variable: Variable<'_>) -> Result<S3Credentials, 
         "AWS_ENDPOINT_URL_STS",
     ];
     Ok(S3Credentials::Found { variables: found(&NAMES, variable) })
+}
+
+/// What a variable holds that the configuration names.
+fn named(setting: &str, name: &str, variable: Variable<'_>) -> Result<String, Failure> {
+    variable(name).map(|value| value.trim().to_string()).ok_or_else(|| Failure::Invalid {
+        object: format!("{setting} 'env:{name}'"),
+        message: format!("the environment has no such variable; hint: export {name}=..."),
+    })
 }
 
 fn found(names: &[&str], variable: Variable<'_>) -> Vec<(String, Secret)> {
@@ -126,6 +142,7 @@ fn azure(config: &Azure, timeouts: Timeouts, variable: Variable<'_>) -> Result<A
     let missing = "is missing; hint: [azure] account = \"...\", or the variable AZURE_STORAGE_ACCOUNT";
     let account = account.ok_or_else(|| invalid("azure.account", missing))?;
     let key = match &config.credentials {
+        Some(text) if text.starts_with("env:") => Some(named("azure.credentials", &text["env:".len()..], variable)?),
         Some(file) => {
             let key = std::fs::read_to_string(file).map_err(|error| {
                 let hint = "hint: a file with the account's key, or \"environment\"";

@@ -12,8 +12,8 @@ use crate::catalog::marks::Book;
 use crate::catalog::{Authority, Catalog, Chronicle, KeySource};
 use crate::config::{self, Config, KeyPlace, Problems, Queries, Signing, Tier};
 use crate::google::{Credentials, Google, RetryPolicy, Settings};
-use crate::job::Context;
 use crate::job::sealing::IdentitySource;
+use crate::job::{Context, Opener};
 use crate::model::{Failure, Identity, Place, Secret, SigningKey};
 use crate::plan::queries::{self, ValidationQuery};
 use crate::saga::{Clock, Observer};
@@ -22,7 +22,9 @@ use crate::store::{GcsStore, LocalStore, Store};
 /// Why the program cannot begin.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    #[error("{path}: {message}; hint: name a configuration with --config FILE or STRONGROOM_CONFIG")]
+    #[error(
+        "{path}: {message}; hint: name a configuration with --config FILE or STRONGROOM_CONFIG, write one with strongroom init, or set DATABASE_URL and BACKUP_DESTINATION"
+    )]
     Unreadable { path: String, message: String },
     #[error("{path}: {problems}")]
     Config { path: String, problems: Problems },
@@ -30,17 +32,6 @@ pub enum Problem {
     Queries(Vec<String>),
     #[error(transparent)]
     Failure(#[from] Failure),
-}
-
-/// Reads the configuration, with the environment's values in it.
-///
-/// # Errors
-/// `Unreadable`, or `Config` with every problem.
-pub fn load(path: &Path) -> Result<Config, Problem> {
-    let name = path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Problem::Unreadable { path: name.clone(), message: error.to_string() })?;
-    config::parse(&text, &|name| std::env::var(name).ok()).map_err(|problems| Problem::Config { path: name, problems })
 }
 
 struct SystemClock;
@@ -62,10 +53,7 @@ pub async fn connect(config: Config, path: &Path, observer: Arc<dyn Observer>) -
     let google = google(&config).await?;
     let queries = load_queries(config.validation.as_ref(), path)?;
     let anomalies = load_anomalies(config.drill.anomalies.as_deref(), path)?;
-    let open = {
-        let (google, clouds) = (google.clone(), Clouds::of(&config));
-        Arc::new(move |place: &Place| open(&google, &clouds, place))
-    };
+    let open = opener_of(&config, &google);
     let source = {
         let google = google.clone();
         Arc::new(move |source: &config::Source| sources::open(&google, source))
@@ -284,7 +272,11 @@ async fn google(config: &Config) -> Result<Google, Problem> {
                         object: format!("google.credentials 'env:{name}'"),
                         message: "the environment has no such variable; hint: gcloud auth print-access-token".into(),
                     })?;
-                    Credentials::Token(Secret::new(token))
+                    // A service account's key is kept in a variable as its whole text.
+                    match token.trim_start().starts_with('{') {
+                        true => Credentials::ServiceAccountKey(Secret::new(token)),
+                        false => Credentials::Token(Secret::new(token)),
+                    }
                 }
                 config::Credentials::File(file) => {
                     let key = std::fs::read_to_string(file).map_err(|error| Failure::Invalid {
@@ -301,6 +293,23 @@ async fn google(config: &Config) -> Result<Google, Problem> {
     };
     let user_agent = concat!("strongroom/", env!("CARGO_PKG_VERSION")).to_string();
     Ok(Google::connect(Settings { endpoint, credentials, retry, user_agent }).await?)
+}
+
+/// Opens the places of a configuration, and nothing else of it.
+///
+/// # Errors
+/// When Google's credentials cannot be had.
+pub(super) async fn opener(config: &Config) -> Result<Opener, Failure> {
+    match google(config).await {
+        Ok(google) => Ok(opener_of(config, &google)),
+        Err(Problem::Failure(failure)) => Err(failure),
+        Err(problem) => Err(Failure::Invalid { object: "google".into(), message: problem.to_string() }),
+    }
+}
+
+fn opener_of(config: &Config, google: &Google) -> Opener {
+    let (google, clouds) = (google.clone(), Clouds::of(config));
+    Arc::new(move |place: &Place| open(&google, &clouds, place))
 }
 
 fn open(google: &Google, clouds: &Clouds, place: &Place) -> Result<Arc<dyn Store>, Failure> {

@@ -3,10 +3,12 @@
 mod backup;
 mod buckets;
 mod catalog;
+mod config;
 mod delete;
 mod diff;
 mod drill;
 mod ingest;
+mod init;
 mod key;
 mod list;
 mod output;
@@ -20,6 +22,7 @@ mod report;
 mod restore;
 mod retention;
 mod serve;
+mod shell;
 mod show;
 mod sign;
 mod stats;
@@ -34,7 +37,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::app::{self, Exit, Problem};
+use crate::app::{self, Asked, Exit, Problem};
 use crate::catalog::Wanted;
 use crate::job::{Context, JobError};
 use crate::saga::Observer;
@@ -71,24 +74,25 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "strongroom", version, after_help = AFTER, max_term_width = 100)]
 struct Cli {
-    /// The configuration
-    #[arg(
-        long,
-        short,
-        global = true,
-        env = "STRONGROOM_CONFIG",
-        default_value = "strongroom.toml",
-        value_name = "FILE"
-    )]
-    config: PathBuf,
+    /// The configuration [default: strongroom.toml; without one, the environment's BACKUP_... and DATABASE_URL]
+    #[arg(long, short, global = true, env = "STRONGROOM_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// A setting, over the file and the environment: tiers.daily.keep=60d. Not for secrets: others see a command line
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    set: Vec<String>,
 
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
     json: bool,
 
     /// Print no progress
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
     quiet: bool,
+
+    /// Log what is done, on stderr; so does BACKUP_DEBUG=true
+    #[arg(long, short, global = true)]
+    verbose: bool,
 
     #[command(subcommand)]
     verb: Verb,
@@ -150,6 +154,15 @@ enum Verb {
     Catalog(catalog::Verb),
     /// Say whether all is well
     Status(status::Args),
+    /// Print the effective configuration, or find everything that is wrong with it
+    #[command(subcommand)]
+    Config(config::Verb),
+    /// Write a commented configuration: from a profile, or by asking
+    Init(init::Args),
+    /// Print a shell's completions
+    Completions(shell::Completions),
+    /// Write the manual pages
+    Man(shell::Man),
     /// The worker: all of this over HTTP, for Cloud Scheduler, operators and monitoring
     Serve(serve::Args),
 }
@@ -172,7 +185,7 @@ pub fn main() -> ExitCode {
         }
     };
     tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_env("STRONGROOM_LOG"))
+        .with_env_filter(tracing_subscriber::EnvFilter::new(app::log_filter(cli.verbose)))
         .with_writer(std::io::stderr)
         .init();
     let output = Output::new(cli.json);
@@ -199,30 +212,36 @@ pub fn main() -> ExitCode {
 const STACK_BYTES: usize = 32 << 20;
 
 async fn run(cli: Cli, output: &Output) -> Exit {
-    // Keys are made before there is a configuration.
-    if let Verb::Key(verb) = cli.verb {
-        return key::run(verb, output);
-    }
-    let mut config = match app::load(&cli.config) {
+    let observer: Arc<dyn Observer> = progress::observer(cli.json || cli.quiet);
+    let asked = Asked { file: cli.config, set: cli.set, instead: None };
+    // What is done before there is a configuration, or to find out what is wrong with it.
+    let verb = match cli.verb {
+        Verb::Key(verb) => return key::run(verb, output),
+        Verb::Config(verb) => return config::run(verb, &asked, observer, output).await,
+        Verb::Init(args) => return init::run(&args, asked.file.as_deref(), output),
+        Verb::Completions(args) => return shell::completions(&args, output),
+        Verb::Man(args) => return shell::man(&args, output),
+        verb => verb,
+    };
+    let mut config = match app::load(&asked) {
         Ok(config) => config,
         Err(problem) => return tell(output, &problem),
     };
-    if let Verb::Serve(args) = &cli.verb {
+    if let Verb::Serve(args) = &verb {
         args.apply(&mut config);
     }
-    if let Some(file) = cli.verb.identity() {
+    if let Some(file) = verb.identity() {
         // As the caller names it, not beside the configuration.
         let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
         config.identity = Some(crate::config::KeyPlace::File(file.display().to_string()));
     }
-    let observer: Arc<dyn Observer> = progress::observer(cli.json || cli.quiet);
-    let context = match app::connect(config, &cli.config, observer).await {
+    let context = match app::connect(config, &asked.path(), observer).await {
         Ok(context) => context,
         Err(problem) => return tell(output, &problem),
     };
-    let patience = if cli.verb.takes_back() { STOP_WITHIN } else { Duration::ZERO };
+    let patience = if verb.takes_back() { STOP_WITHIN } else { Duration::ZERO };
     let outcome = tokio::select! {
-        outcome = carry_out(cli.verb, &context, output) => outcome,
+        outcome = carry_out(verb, &context, output) => outcome,
         () = overdue(&context, patience) => Err(JobError::Interrupted),
     };
     match outcome {
@@ -275,6 +294,7 @@ impl Verb {
             Self::Pin(_) | Self::Unpin(_) | Self::Pause(_) | Self::Resume(_) | Self::Recover(_) => true,
             Self::Sign(_) | Self::Serve(_) | Self::Repair(_) | Self::Approve(_) => true,
             Self::List(_) | Self::Show(_) | Self::Verify(_) | Self::Report(_) | Self::Validate(_) => false,
+            Self::Config(_) | Self::Init(_) | Self::Completions(_) | Self::Man(_) => false,
             Self::Diff(_) | Self::Status(_) | Self::Stats(_) | Self::Key(_) | Self::Catalog(_) | Self::Buckets(_) => {
                 false
             }
@@ -295,7 +315,8 @@ async fn carry_out(verb: Verb, context: &Context, output: &Output) -> Result<Exi
         Verb::Report(args) => report::run(context, args, output).await,
         Verb::Validate(args) => validate::run(context, args, output).await,
         Verb::Sign(args) => sign::run(context, args, output).await,
-        Verb::Key(verb) => Ok(key::run(verb, output)),
+        // Done before there is a context.
+        Verb::Key(_) | Verb::Config(_) | Verb::Init(_) | Verb::Completions(_) | Verb::Man(_) => Ok(Exit::Done),
         Verb::Retention(args) => retention::run(context, args, output).await,
         Verb::Pin(args) => pin::pin(context, args, output).await,
         Verb::Approve(args) => pin::approve(context, args, output).await,

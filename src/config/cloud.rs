@@ -14,6 +14,8 @@ pub struct S3 {
     pub path_style: Option<bool>,
     /// A file of credentials in Amazon's form; `None`: the environment's.
     pub credentials: Option<String>,
+    /// The variables of the environment that hold a key's id and its secret half, instead.
+    pub key: Option<(String, String)>,
     /// Which of the file's.
     pub profile: Option<String>,
 }
@@ -24,7 +26,7 @@ pub struct Azure {
     pub account: Option<String>,
     /// `None`: Microsoft's own, of this account.
     pub endpoint: Option<String>,
-    /// A file with the account's key; `None`: the environment's.
+    /// A file with the account's key, or `env:NAME` of a variable that holds it; `None`: what the environment has.
     pub credentials: Option<String>,
 }
 
@@ -35,8 +37,12 @@ pub(super) fn read_s3(path: &str, table: Table, problems: &mut Problems) -> S3 {
         endpoint: read_endpoint(&mut reader),
         path_style: reader.flag("path_style"),
         credentials: read_credentials(&mut reader),
+        key: read_key(&mut reader),
         profile: reader.text("profile"),
     };
+    if s3.key.is_some() && s3.credentials.is_some() {
+        reader.problem("credentials", "and s3.access_key are both given; hint: one of them");
+    }
     reader.finish();
     s3
 }
@@ -65,6 +71,26 @@ fn read_endpoint(reader: &mut Reader) -> Option<String> {
         _ => reader.problem("endpoint", "is no URL; hint: https://host, or leave it empty for the service's own"),
     }
     None
+}
+
+/// Both halves, each as `env:NAME`: a key itself does not belong into a configuration.
+fn read_key(reader: &mut Reader) -> Option<(String, String)> {
+    let mut name = |key: &'static str| {
+        let text = reader.text(key)?;
+        match text.strip_prefix("env:").filter(|name| !name.is_empty()) {
+            Some(name) => Some(name.to_string()),
+            None => {
+                reader.problem(key, "must name a variable of the environment; hint: env:BACKUP_SECRET_KEY");
+                None
+            }
+        }
+    };
+    let (id, secret) = (name("access_key"), name("secret_key"));
+    if id.is_some() != secret.is_some() {
+        let missing = if id.is_some() { "secret_key" } else { "access_key" };
+        reader.problem(missing, "is missing; hint: a key has two halves, access_key and secret_key");
+    }
+    id.zip(secret)
 }
 
 fn read_credentials(reader: &mut Reader) -> Option<String> {

@@ -60,3 +60,9 @@ fn expand(text: &str, path: &str, environment: &dyn Fn(&str) -> Option<String>, 
     }
     out + rest
 }
+
+/// The variables that a text takes in.
+pub(super) fn variables(text: &str) -> Vec<String> {
+    let names = text.split("${").skip(1).filter_map(|rest| rest.split_once('}'));
+    names.map(|(inside, _)| inside.split(":-").next().unwrap_or(inside).to_string()).collect()
+}

@@ -1,5 +1,6 @@
 //! Reads typed values out of a TOML table and notes every problem on the way, each with its path.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -15,39 +16,49 @@ pub struct Problem {
 
 /// All that is wrong with a configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Problems(Vec<Problem>);
+pub struct Problems {
+    found: Vec<Problem>,
+    /// Every key that was asked for, given or not.
+    asked: BTreeSet<String>,
+}
 
 impl Problems {
     pub(super) fn add(&mut self, path: &str, message: impl Into<String>) {
         // A value that the environment lacks was reported already: what follows from it is noise.
-        if !self.0.iter().any(|problem| problem.path == path) {
-            self.0.push(Problem { path: path.into(), message: message.into() });
+        if !self.found.iter().any(|problem| problem.path == path) {
+            self.found.push(Problem { path: path.into(), message: message.into() });
         }
     }
 
     pub(super) fn syntax(error: &toml::de::Error, text: &str) -> Self {
         let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
-        Self(vec![Problem { path: format!("line {line}"), message: error.message().into() }])
+        let found = vec![Problem { path: format!("line {line}"), message: error.message().into() }];
+        Self { found, asked: BTreeSet::new() }
+    }
+
+    /// Every key that was asked for, given or not.
+    pub(super) fn asked(&self) -> impl Iterator<Item = &str> {
+        self.asked.iter().map(String::as_str)
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.found.is_empty()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
-        self.0.iter()
+        self.found.iter()
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.found.len()
     }
 }
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = if self.0.len() == 1 { "problem" } else { "problems" };
-        write!(f, "the configuration has {} {plural}:", self.0.len())?;
-        for problem in &self.0 {
+        let plural = if self.found.len() == 1 { "problem" } else { "problems" };
+        write!(f, "the configuration has {} {plural}:", self.found.len())?;
+        for problem in &self.found {
             write!(f, "\n  {}: {}", problem.path, problem.message)?;
         }
         Ok(())
@@ -84,6 +95,8 @@ impl<'a> Reader<'a> {
 
     pub fn take(&mut self, key: &'static str) -> Option<Value> {
         self.known.push(key);
+        let path = self.path_of(key);
+        self.problems.asked.insert(path);
         self.table.remove(key)
     }
 

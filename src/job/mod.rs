@@ -36,5 +36,5 @@ pub mod validate;
 pub mod verify;
 pub mod witness;
 
-pub use context::{Context, JobError};
+pub use context::{Context, JobError, Opener};
 pub use run::new_id as new_run_id;

@@ -1,0 +1,25 @@
+//! The example configurations, which `strongroom init` writes.
+
+/// A profile's name, what it is for, and its configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct Profile {
+    pub name: &'static str,
+    pub what: &'static str,
+    pub text: &'static str,
+}
+
+macro_rules! profiles {
+    ($($name:literal: $what:literal),* $(,)?) => {
+        &[$(Profile { name: $name, what: $what, text: include_str!(concat!("../../examples/", $name, ".toml")) }),*]
+    };
+}
+
+/// Every profile that comes with the program.
+pub const PROFILES: &[Profile] = profiles![
+    "ai-usage-analytics": "BigQuery and Google Sheets, ingestion paused for the cut, three tiers in Cloud Storage",
+];
+
+/// The profile of a name.
+pub fn profile(name: &str) -> Option<&'static Profile> {
+    PROFILES.iter().find(|profile| profile.name == name)
+}
