@@ -125,7 +125,9 @@ fn settings(merged: &Merged, problems: &Problems) -> Vec<Setting> {
         let given = |setting: &Setting| {
             setting.path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         };
-        if !settings.iter().any(given) {
+        let is_table =
+            problems.asked().any(|other| other.strip_prefix(path).is_some_and(|rest| rest.starts_with(['.', '['])));
+        if !is_table && !settings.iter().any(given) {
             let value = DEFAULTS.iter().find(|(pattern, _)| fits(pattern, path)).map(|(_, value)| (*value).to_string());
             settings.push(Setting { path: path.into(), value, origin: Origin::Default });
         }

@@ -139,7 +139,10 @@ impl Laying<'_> {
         {
             let (kind, database) = match database(url) {
                 Ok(known) => known,
-                Err(message) => return self.problems.add(NAME, message),
+                Err(message) => {
+                    self.default("name", "strongroom");
+                    return self.problems.add("source", format!("{NAME} {message}"));
+                }
             };
             let mut source = Table::new();
             source.insert("name".into(), plain_name(&database).into());
@@ -319,12 +322,14 @@ impl Laying<'_> {
                 let hint =
                     "hint: strongroom key generate --sealing FILE, then BACKUP_RECIPIENTS=age1... as it prints it";
                 self.problems.add("BACKUP_ENCRYPTION", format!("nobody could open what is encrypted; {hint}"));
-                return;
-            }
-            for tier in &tiers {
-                self.set(&format!("tiers.{tier}.sealed"), sealed, "BACKUP_ENCRYPTION");
+            } else {
+                for tier in &tiers {
+                    self.set(&format!("tiers.{tier}.sealed"), sealed, "BACKUP_ENCRYPTION");
+                }
             }
         }
+        // What is stored is compressed in any case: a database's dump, an archive, what is sealed.
+        self.flag("BACKUP_COMPRESSION", variable);
         self.flag("BACKUP_DEBUG", variable);
     }
 
@@ -497,7 +502,6 @@ mod tests {
             "BACKUP_ENCRYPTION",
             "BACKUP_PARALLEL_JOBS",
             "BACKUP_RETENTION_DAYS",
-            "DATABASE_URL",
             "source",
             "tiers.daily.destinations",
             "tiers.daily.schedule",
