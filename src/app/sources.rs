@@ -16,14 +16,14 @@ use crate::source::usage::Usage;
 ///
 /// # Errors
 /// When the environment lacks what the configuration says is there.
-pub(super) fn open(_google: &Google, source: &Source) -> Result<Option<Arc<dyn Streamed>>, Failure> {
+pub(super) fn open(google: &Google, source: &Source) -> Result<Option<Arc<dyn Streamed>>, Failure> {
     let name = source.name.as_str();
     Ok(Some(match &source.kind {
         SourceKind::BigQuery(_) | SourceKind::Sheets(_) => return Ok(None),
         SourceKind::Postgres(settings) => Arc::new(Postgres::new(name, settings)),
         SourceKind::Sqlite(settings) => Arc::new(Sqlite::new(name, settings)),
         SourceKind::Files(settings) => Arc::new(Files::new(name, settings)),
-        SourceKind::Secrets(settings) => Arc::new(Secrets::new(name, settings)),
+        SourceKind::Secrets(settings) => Arc::new(Secrets::new(name, settings, &google.secrets)),
         SourceKind::Usage(settings) => Arc::new(Usage::new(name, settings)),
     }))
 }

@@ -21,6 +21,7 @@ mod repair;
 mod report;
 mod restore;
 mod retention;
+mod secret;
 mod serve;
 mod shell;
 mod show;
@@ -134,6 +135,9 @@ enum Verb {
     /// Make a key that signs the catalog, or show the public half of one
     #[command(subcommand)]
     Key(key::Verb),
+    /// Rotate a secret of Secret Manager
+    #[command(subcommand)]
+    Secret(secret::Verb),
     /// Sign backups that are not signed, or not by this key: each is read whole first
     Sign(sign::Args),
     /// Show the rows in which tables differ from a backup
@@ -246,6 +250,10 @@ async fn run(cli: Cli, output: &Output) -> Exit {
     };
     match outcome {
         Ok(exit) => exit,
+        Err(JobError::Skipped(reason)) => {
+            output.result("skipped", &serde_json::json!({"reason": reason}), &format!("SKIPPED: {reason}\n"));
+            Exit::Done
+        }
         Err(error) => {
             let refusals = match &error {
                 JobError::Refused(refusals) => refusals.as_slice(),
@@ -292,7 +300,7 @@ impl Verb {
         match self {
             Self::Backup(_) | Self::Restore(_) | Self::Drill(_) | Self::Retention(_) | Self::Delete(_) => true,
             Self::Pin(_) | Self::Unpin(_) | Self::Pause(_) | Self::Resume(_) | Self::Recover(_) => true,
-            Self::Sign(_) | Self::Serve(_) | Self::Repair(_) | Self::Approve(_) => true,
+            Self::Sign(_) | Self::Serve(_) | Self::Repair(_) | Self::Approve(_) | Self::Secret(_) => true,
             Self::List(_) | Self::Show(_) | Self::Verify(_) | Self::Report(_) | Self::Validate(_) => false,
             Self::Config(_) | Self::Init(_) | Self::Completions(_) | Self::Man(_) => false,
             Self::Diff(_) | Self::Status(_) | Self::Stats(_) | Self::Key(_) | Self::Catalog(_) | Self::Buckets(_) => {
@@ -317,6 +325,7 @@ async fn carry_out(verb: Verb, context: &Context, output: &Output) -> Result<Exi
         Verb::Sign(args) => sign::run(context, args, output).await,
         // Done before there is a context.
         Verb::Key(_) | Verb::Config(_) | Verb::Init(_) | Verb::Completions(_) | Verb::Man(_) => Ok(Exit::Done),
+        Verb::Secret(verb) => secret::run(context, verb, output).await,
         Verb::Retention(args) => retention::run(context, args, output).await,
         Verb::Pin(args) => pin::pin(context, args, output).await,
         Verb::Approve(args) => pin::approve(context, args, output).await,

@@ -25,6 +25,7 @@ pub mod repair;
 pub mod report;
 pub mod restore;
 pub mod retention;
+pub mod rotation;
 mod run;
 pub mod sealing;
 pub mod sign;

@@ -34,12 +34,13 @@ pub async fn run(entry: &Entry, sql: &str) -> Result<Rows, JobError> {
     Ok(query::run(sql, &default, &relations).await?)
 }
 
-/// The dataset in which names are looked up: the backup's first.
+/// The dataset in which names are looked up: the backup's first, or the schema of its first table.
 pub(super) fn dataset(entry: &Entry) -> Result<DatasetId, Failure> {
-    let first = entry.manifest.bigquery().next();
-    first.map(|source| source.dataset.clone()).ok_or_else(|| Failure::NotFound {
+    let first = entry.manifest.bigquery().next().map(|source| &source.dataset);
+    let first = first.or_else(|| entry.manifest.tables().next().map(|record| record.table.dataset_id()));
+    first.cloned().ok_or_else(|| Failure::NotFound {
         object: entry.manifest.name.to_string(),
-        message: "holds no BigQuery tables".into(),
+        message: "holds no tables that can be read; hint: strongroom show lists what it holds".into(),
     })
 }
 
@@ -57,10 +58,8 @@ async fn resolve(
     depth: usize,
     relations: &mut Vec<(TableId, Relation)>,
 ) -> Result<(), Failure> {
-    let sources = || entry.manifest.bigquery();
-    let tables =
-        sources().flat_map(|source| &source.tables).map(|record| (record.table.clone(), Stored::Table(record)));
-    let views = sources().flat_map(|source| &source.views).filter(|view| view.kind != "EXTERNAL");
+    let tables = entry.manifest.tables().map(|record| (record.table.clone(), Stored::Table(record)));
+    let views = entry.manifest.bigquery().flat_map(|source| &source.views).filter(|view| view.kind != "EXTERNAL");
     let views = views.map(|view| (view.view.clone(), Stored::View(&view.meta)));
     // What BigQuery calls by a name stays that.
     let mut known: BTreeMap<TableId, Stored<'_>> = tabs(entry, default).collect();

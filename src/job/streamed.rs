@@ -139,6 +139,10 @@ impl Sink for PlanSink<'_> {
         self.stream(name, stream_of(content)).await
     }
 
+    fn is_sealed(&self) -> bool {
+        self.sealing.is_some()
+    }
+
     fn last(&self) -> Option<&SourceRecord> {
         self.last
     }

@@ -24,7 +24,7 @@ pub use record::{
     BigQueryRecord, Manifest, ObjectRecord, PauseRecord, Previous, QueryResult, RoutineRecord, SealingRecord,
     SheetsRecord, SourceRecord, StepTiming, StoredForm, TabRecord, TableRecord, ViewRecord, WrappedIdentity, folder_of,
 };
-pub use secrets::SecretsRecord;
+pub use secrets::{SecretEntry, SecretsRecord};
 pub use sqlite::SqliteRecord;
 pub use statement::{Found, Statement, judge};
 pub use streamed::{Item, StreamedRecord};

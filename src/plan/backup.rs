@@ -199,6 +199,13 @@ pub fn plan(
             }
             (kind, SourceFacts::Streamed(found)) => {
                 refusals.extend(found.refusals.iter().cloned());
+                if matches!(kind, SourceKind::Secrets(_)) && tier.seal.is_none() {
+                    refusals.push(Refusal::new(
+                        format!("source '{}'", source.name),
+                        format!("holds secrets, and tier {tier_name} is not sealed"),
+                        "[sealing] recipients = [\"age1...\"] (strongroom key generate --sealing), or leave the source out",
+                    ));
+                }
                 notes.extend(found.notes.iter().cloned());
                 sources.push(SourcePlan::Streamed(StreamedPlan {
                     name: found.name.clone(),

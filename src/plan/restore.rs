@@ -239,7 +239,8 @@ pub fn plan(manifest: &Manifest, request: &RestoreRequest, facts: &TargetFacts) 
     let streamed = facts.streamed.clone();
     for source in manifest.streamed().filter(|_| request.sources.is_empty()) {
         if !wanted_streamed(manifest, request).any(|wanted| wanted.name() == source.name()) {
-            notes.push(format!("source '{}' ({}) is left alone", source.name(), source.kind()));
+            let (name, kind) = (source.name(), source.kind());
+            notes.push(format!("source '{name}' ({kind}) is left alone; --source {name} restores it"));
         }
     }
     notes.extend(streamed.iter().flat_map(|source| &source.notes).cloned());
@@ -315,7 +316,8 @@ pub fn wanted_streamed<'a>(
             SourceRecord::Usage(_) => request.paths.is_empty(),
             SourceRecord::Sqlite(_) => request.target_db.is_none() && request.paths.is_empty(),
             SourceRecord::Files(_) => request.target_db.is_none(),
-            SourceRecord::Secrets(_) => !elsewhere_only(request),
+            // Who gets a secret says so.
+            SourceRecord::Secrets(_) => !elsewhere_only(request) && !request.sources.is_empty(),
         };
         fits && !google_only && named(request, source.name())
     })

@@ -50,6 +50,12 @@ impl<T> Done<T> {
         Self { value, output: Value::Null, undo: None, discharges: Vec::new(), note: String::new() }
     }
 
+    /// The same step with another value.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Done<U> {
+        let Self { value, output, undo, discharges, note } = self;
+        Done { value: change(value), output, undo, discharges, note }
+    }
+
     pub fn output(mut self, output: Value) -> Self {
         self.output = output;
         self

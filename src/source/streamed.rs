@@ -27,6 +27,9 @@ pub trait Sink: Send + Sync {
     /// As the store's medium fails.
     async fn put(&self, name: &str, content: Bytes) -> Result<ObjectRecord, Failure>;
 
+    /// Whether what is written can be read by the holders of a private key only.
+    fn is_sealed(&self) -> bool;
+
     /// This source's part of the newest backup whose objects may be referred to instead of being stored again: of the same
     /// tier, whole in every place, and for the same recipients.
     fn last(&self) -> Option<&SourceRecord>;

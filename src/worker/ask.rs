@@ -97,7 +97,12 @@ impl Ask {
         }
         match self {
             Self::Backup { tier, occasion } => {
-                let manifest = backup::run(context, &tier, &occasion).await?;
+                let manifest = match backup::run(context, &tier, &occasion).await {
+                    Err(JobError::Skipped(reason)) => {
+                        return Ok(Answer { exit: Exit::Done, result: json!({"skipped": reason}) });
+                    }
+                    taken => taken?,
+                };
                 let exit = if manifest.attention.is_empty() { Exit::Done } else { Exit::Emptied };
                 let of = manifest.cut_at.unwrap_or(manifest.started_at);
                 let result = json!({

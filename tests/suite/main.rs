@@ -31,6 +31,7 @@ mod references;
 mod retention;
 mod sandbox;
 mod sealing;
+mod secrets;
 mod signals;
 mod simulation;
 mod small;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::backup::count;
+use super::super::rotation::{self, last};
 use super::super::run::Undo;
 use super::super::{Context, JobError, run, validate};
 use super::Subject;
@@ -129,15 +130,7 @@ impl Work<'_> {
     }
 
     async fn redeploy(&self, double: &Double) -> Result<Done<()>, JobError> {
-        let run = &self.context.google.run;
-        let service = run.get_service(&double.scratch).await?;
-        let deployed = run.redeploy_service(&double.scratch, &service).await?;
-        let revision = deployed["latestReadyRevision"].as_str().map(last).unwrap_or_default().to_string();
-        if service["latestReadyRevision"] == deployed["latestReadyRevision"] {
-            let message = format!("still serves revision {revision} after the deployment");
-            return Err(Failure::Corrupt { object: double.scratch.clone(), message }.into());
-        }
-        Ok(Done::new(()).note(format!("revision {revision} serves")))
+        Ok(rotation::redeploy(self.context, &double.scratch).await?.map(drop))
     }
 
     async fn call(
@@ -170,32 +163,18 @@ impl Work<'_> {
         Ok(Done::new(stolen).note(note))
     }
 
-    /// Stores the replacement, and sees that it is what is handed out from now on.
     async fn rotate(&self, double: &Double, stolen: &Secret) -> Result<Done<()>, JobError> {
-        let secrets = &self.context.google.secrets;
         let replacement = Secret::new((self.context.nonce)());
-        let version = secrets.add_version(&double.scratch, &replacement).await?;
-        let latest = secrets.access(&format!("{}/versions/latest", double.scratch)).await?;
-        if latest != replacement || latest == *stolen {
-            let message = "the latest version is not the replacement".into();
+        let rotated = rotation::rotate(self.context, &double.scratch, &replacement).await?;
+        if self.context.google.secrets.access(&format!("{}/versions/latest", double.scratch)).await? == *stolen {
+            let message = "the latest version is the stolen one".into();
             return Err(Failure::Corrupt { object: double.scratch.clone(), message }.into());
         }
-        Ok(Done::new(()).note(format!("version {} is handed out", last(&version))))
+        Ok(rotated.map(drop))
     }
 
-    /// Makes every older version unusable, and sees that it is.
     async fn revoke(&self, double: &Double) -> Result<Done<()>, JobError> {
-        let secrets = &self.context.google.secrets;
-        let versions = secrets.versions(&double.scratch).await?;
-        let old: Vec<_> = versions.iter().skip(1).filter(|version| version.state == "ENABLED").collect();
-        for version in &old {
-            secrets.disable_version(&version.name).await?;
-            if secrets.access(&version.name).await.is_ok() {
-                let message = "was disabled and is still handed out".into();
-                return Err(Failure::Corrupt { object: version.name.clone(), message }.into());
-            }
-        }
-        Ok(Done::new(()).note(format!("{} refused from now on", count(old.len(), "old version"))))
+        Ok(rotation::revoke(self.context, &double.scratch).await?.map(drop))
     }
 
     /// Every secret of the configuration is there with a version that can be used.
@@ -235,11 +214,6 @@ impl Work<'_> {
         };
         Ok(Done::new(Some(seen.clone())).note(seen))
     }
-}
-
-/// The last part of a resource's name.
-fn last(name: &str) -> &str {
-    name.rsplit('/').next().unwrap_or_default()
 }
 
 fn no_service() -> Failure {
