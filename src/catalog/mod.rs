@@ -11,6 +11,7 @@ mod ledger;
 mod manifests;
 pub mod marks;
 mod runs;
+pub mod schedules;
 mod tombstone;
 
 pub use authority::{Authority, KeySource};

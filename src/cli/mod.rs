@@ -21,6 +21,7 @@ mod repair;
 mod report;
 mod restore;
 mod retention;
+mod schedule;
 mod secret;
 mod serve;
 mod shell;
@@ -167,6 +168,8 @@ enum Verb {
     Completions(shell::Completions),
     /// Write the manual pages
     Man(shell::Man),
+    /// When backups are due, and whether schedules are followed
+    Schedule(schedule::Args),
     /// The worker: all of this over HTTP, for Cloud Scheduler, operators and monitoring
     Serve(serve::Args),
 }
@@ -301,6 +304,7 @@ impl Verb {
             Self::Backup(_) | Self::Restore(_) | Self::Drill(_) | Self::Retention(_) | Self::Delete(_) => true,
             Self::Pin(_) | Self::Unpin(_) | Self::Pause(_) | Self::Resume(_) | Self::Recover(_) => true,
             Self::Sign(_) | Self::Serve(_) | Self::Repair(_) | Self::Approve(_) | Self::Secret(_) => true,
+            Self::Schedule(_) => true,
             Self::List(_) | Self::Show(_) | Self::Verify(_) | Self::Report(_) | Self::Validate(_) => false,
             Self::Config(_) | Self::Init(_) | Self::Completions(_) | Self::Man(_) => false,
             Self::Diff(_) | Self::Status(_) | Self::Stats(_) | Self::Key(_) | Self::Catalog(_) | Self::Buckets(_) => {
@@ -342,6 +346,7 @@ async fn carry_out(verb: Verb, context: &Context, output: &Output) -> Result<Exi
         Verb::Stats(args) => stats::run(context, args, output).await,
         Verb::Catalog(verb) => catalog::run(context, verb, output).await,
         Verb::Status(args) => status::run(context, args, output).await,
+        Verb::Schedule(args) => schedule::run(context, args, output).await,
         Verb::Serve(args) => serve::run(context, args, output).await,
     }
 }

@@ -17,6 +17,10 @@ pub(super) struct Args {
     /// Listen on every address of the machine, at this port: as Cloud Run asks by the variable PORT
     #[arg(long, env = "PORT", value_name = "PORT")]
     port: Option<u16>,
+
+    /// Take backups by the tiers' schedules too, and clean up after each
+    #[arg(long)]
+    schedule: bool,
 }
 
 impl Args {
@@ -29,11 +33,12 @@ impl Args {
     }
 }
 
-pub(super) async fn run(context: &Context, _args: Args, output: &Output) -> Result<Exit, JobError> {
-    worker::serve(context.clone(), |address, open| {
+pub(super) async fn run(context: &Context, args: Args, output: &Output) -> Result<Exit, JobError> {
+    worker::serve(context.clone(), args.schedule, |address, open| {
         let asked = if open { "nobody is asked who they are" } else { "callers need a token" };
-        let value = serde_json::json!({"address": address.to_string(), "open": open});
-        output.result("serving", &value, &format!("strongroom serving on http://{address} ({asked})\n"));
+        let scheduled = if args.schedule { ", schedules are followed" } else { "" };
+        let value = serde_json::json!({"address": address.to_string(), "open": open, "schedule": args.schedule});
+        output.result("serving", &value, &format!("strongroom serving on http://{address} ({asked}{scheduled})\n"));
     })
     .await?;
     Ok(Exit::Done)

@@ -27,6 +27,7 @@ pub mod restore;
 pub mod retention;
 pub mod rotation;
 mod run;
+pub mod schedule;
 pub mod sealing;
 pub mod sign;
 mod staging;

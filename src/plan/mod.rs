@@ -22,6 +22,7 @@ pub mod restore;
 pub mod retention;
 #[cfg(test)]
 mod retention_tests;
+pub mod schedule;
 pub mod staging;
 pub mod streamed;
 pub mod watch;

@@ -10,6 +10,7 @@ mod listing;
 mod operations;
 mod problem;
 mod routes;
+mod schedule;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +43,11 @@ struct Worker {
 ///
 /// # Errors
 /// When the address cannot be listened on, or nobody would be asked who they are.
-pub async fn serve(context: Context, ready: impl FnOnce(std::net::SocketAddr, bool)) -> Result<(), Failure> {
+pub async fn serve(
+    context: Context,
+    follow_schedules: bool,
+    ready: impl FnOnce(std::net::SocketAddr, bool),
+) -> Result<(), Failure> {
     let listen = context.config.worker.listen;
     let invalid = |message: String| Failure::Invalid { object: "serve".into(), message };
     let endpoint = context.config.google.as_ref().and_then(|google| google.endpoint.as_deref());
@@ -62,6 +67,11 @@ pub async fn serve(context: Context, ready: impl FnOnce(std::net::SocketAddr, bo
         context: context.clone(),
     });
     ready(address, open);
+    if follow_schedules {
+        let (context, operations) = (context.clone(), worker.operations.clone());
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::spawn_blocking(move || runtime.block_on(schedule::follow(&context, &operations)));
+    }
     let mut ended = context.cancelled.clone();
     let (operations, audit) = (worker.operations.clone(), worker.audit.clone());
     let served = axum::serve(listener, routes::router(worker)).with_graceful_shutdown(async move {
@@ -85,6 +95,13 @@ pub async fn serve(context: Context, ready: impl FnOnce(std::net::SocketAddr, bo
     operations.drain(END_WITHIN).await;
     audit.flush().await;
     outcome.map_err(|error| invalid(error.to_string()))
+}
+
+/// Follows the schedules without being reached from anywhere, until the process is asked to end.
+pub async fn follow_schedules(context: &Context) {
+    let operations = Arc::new(Operations::new(Arc::default()));
+    schedule::follow(context, &operations).await;
+    operations.drain(END_WITHIN).await;
 }
 
 /// Headers that every answer has.
