@@ -52,7 +52,8 @@ async fn look(
     let found = schedule::look(context, since).await?;
     let later = |from: Timestamp| from.saturating_add(LOOK_EVERY).unwrap_or(Timestamp::MAX);
     if !found.on {
-        return Ok(later(context.now()));
+        // Whoever starts them again does not wait long.
+        return Ok(context.now().saturating_add(SignedDuration::from_mins(1)).unwrap_or(Timestamp::MAX));
     }
     for due in &found.tiers {
         let Some(at) = due.missed else { continue };

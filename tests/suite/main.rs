@@ -30,6 +30,7 @@ mod real_exports;
 mod references;
 mod retention;
 mod sandbox;
+mod schedules;
 mod sealing;
 mod secrets;
 mod signals;
