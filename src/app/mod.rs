@@ -16,4 +16,5 @@ pub use exit::{Exit, of_doubt, of_error, of_verification};
 pub use keys::{new_identity, new_key, public_key, recipients};
 pub use load::{Asked, effective, load, log_filter};
 pub use profiles::{PROFILES, Profile, profile};
+pub use sources::{off_file, usage};
 pub use wire::{Problem, connect};

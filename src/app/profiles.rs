@@ -17,6 +17,7 @@ macro_rules! profiles {
 /// Every profile that comes with the program.
 pub const PROFILES: &[Profile] = profiles![
     "ai-usage-analytics": "BigQuery and Google Sheets, ingestion paused for the cut, three tiers in Cloud Storage",
+    "usage-meter": "records of usage in PostgreSQL or SQLite, without who they are of; off by default",
 ];
 
 /// The profile of a name.

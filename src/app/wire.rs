@@ -55,8 +55,8 @@ pub async fn connect(config: Config, path: &Path, observer: Arc<dyn Observer>) -
     let anomalies = load_anomalies(config.drill.anomalies.as_deref(), path)?;
     let open = opener_of(&config, &google);
     let source = {
-        let google = google.clone();
-        Arc::new(move |source: &config::Source| sources::open(&google, source))
+        let (google, path) = (google.clone(), path.to_path_buf());
+        Arc::new(move |source: &config::Source| sources::open(&google, source, &path))
     };
     let mut tiers: BTreeMap<_, Vec<Arc<dyn Store>>> = BTreeMap::new();
     for (name, tier) in &config.tiers {

@@ -137,7 +137,15 @@ fn ask(answers: &mut impl BufRead, questions: &mut impl Write) -> std::io::Resul
         change(&mut changed);
         valid(&changed)
     };
-    all.what = asked(question, default, &|answer| with(&all, &|all| all.what = answer.into()))?;
+    all.what = asked(question, default, &|answer| {
+        let name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if all.kind == "postgres" && !answer.chars().all(name) {
+            return Err(
+                "the name of a variable, such as DATABASE_URL: the address itself does not belong into a file".into()
+            );
+        }
+        with(&all, &|all| all.what = answer.into())
+    })?;
     all.name = asked("A name for the system, the first part of every backup's name", "backup", &|answer| {
         with(&all, &|all| all.name = answer.into())
     })?;
@@ -186,7 +194,7 @@ impl Answers {
         let quoted = |text: &str| toml::Value::String(text.into()).to_string();
         let source = match self.kind.as_str() {
             "postgres" => {
-                format!("url = {}   # the address stays in its variable", quoted(&format!("env:{}", self.what)))
+                format!("url = {}   # the address stays in its variable", quoted(&format!("${{{}}}", self.what)))
             }
             "sqlite" => format!("path = {}", quoted(&self.what)),
             "files" => format!("root = {}", quoted(&self.what)),
@@ -222,7 +230,11 @@ impl Answers {
 /// What is wrong with an answer, if anything.
 fn problem_of(text: &str) -> Result<(), String> {
     let found = read(&Layers { file: Some(text), environment: &|_| None, flags: &[] });
-    let first = |problems: &Problems| problems.iter().next().map(|problem| problem.message.clone());
+    // What the environment lacks here it may have where the configuration is used.
+    let first = |problems: &Problems| {
+        let mut wrong = problems.iter().filter(|problem| variable(&problem.message).is_none());
+        wrong.next().map(|problem| problem.message.clone())
+    };
     first(&found.problems).map_or(Ok(()), Err)
 }
 

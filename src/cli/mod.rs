@@ -29,10 +29,11 @@ mod show;
 mod sign;
 mod stats;
 mod status;
+mod usage;
 mod validate;
 mod verify;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -159,6 +160,9 @@ enum Verb {
     Catalog(catalog::Verb),
     /// Say whether all is well
     Status(status::Args),
+    /// Records of usage, without who they are of: back up, restore, validate, switch off
+    #[command(subcommand)]
+    Usage(usage::Verb),
     /// Print the effective configuration, or find everything that is wrong with it
     #[command(subcommand)]
     Config(config::Verb),
@@ -220,7 +224,7 @@ const STACK_BYTES: usize = 32 << 20;
 
 async fn run(cli: Cli, output: &Output) -> Exit {
     let observer: Arc<dyn Observer> = progress::observer(cli.json || cli.quiet);
-    let asked = Asked { file: cli.config, set: cli.set, instead: None };
+    let asked = Asked { file: cli.config, set: cli.set, instead: cli.verb.profile() };
     // What is done before there is a configuration, or to find out what is wrong with it.
     let verb = match cli.verb {
         Verb::Key(verb) => return key::run(verb, output),
@@ -234,6 +238,11 @@ async fn run(cli: Cli, output: &Output) -> Exit {
         Ok(config) => config,
         Err(problem) => return tell(output, &problem),
     };
+    if let Verb::Usage(verb) = &verb
+        && let Some(exit) = verb.prepare(&mut config, &asked.path(), output)
+    {
+        return exit;
+    }
     if let Verb::Serve(args) = &verb {
         args.apply(&mut config);
     }
@@ -247,14 +256,17 @@ async fn run(cli: Cli, output: &Output) -> Exit {
         Err(problem) => return tell(output, &problem),
     };
     let patience = if verb.takes_back() { STOP_WITHIN } else { Duration::ZERO };
+    let path = asked.path();
     let outcome = tokio::select! {
-        outcome = carry_out(verb, &context, output) => outcome,
+        outcome = carry_out(verb, &context, &path, output) => outcome,
         () = overdue(&context, patience) => Err(JobError::Interrupted),
     };
     match outcome {
         Ok(exit) => exit,
+        // Nothing was asked for that is not as it should be.
         Err(JobError::Skipped(reason)) => {
-            output.result("skipped", &serde_json::json!({"reason": reason}), &format!("SKIPPED: {reason}\n"));
+            let value = serde_json::json!({"status": "skipped", "reason": reason});
+            output.result("skipped", &value, &format!("SKIPPED: {reason}\n"));
             Exit::Done
         }
         Err(error) => {
@@ -288,6 +300,7 @@ impl Verb {
         let given = match self {
             Self::Verify(args) => &args.identity,
             Self::Restore(args) => &args.identity,
+            Self::Usage(verb) => return verb.identity(),
             Self::Drill(args) => &args.identity,
             Self::Diff(args) => &args.identity,
             Self::Validate(args) => &args.identity,
@@ -298,13 +311,21 @@ impl Verb {
         given.file.as_ref()
     }
 
+    /// What stands in for a configuration where there is none.
+    fn profile(&self) -> Option<&'static str> {
+        match self {
+            Self::Usage(_) => app::profile("usage-meter").map(|profile| profile.text),
+            _ => None,
+        }
+    }
+
     /// Whether it has something to take back or to bring to its end when it is stopped.
     fn takes_back(&self) -> bool {
         match self {
             Self::Backup(_) | Self::Restore(_) | Self::Drill(_) | Self::Retention(_) | Self::Delete(_) => true,
             Self::Pin(_) | Self::Unpin(_) | Self::Pause(_) | Self::Resume(_) | Self::Recover(_) => true,
-            Self::Sign(_) | Self::Serve(_) | Self::Repair(_) | Self::Approve(_) | Self::Secret(_) => true,
-            Self::Schedule(_) => true,
+            Self::Usage(_) | Self::Sign(_) | Self::Serve(_) | Self::Repair(_) | Self::Approve(_) => true,
+            Self::Secret(_) | Self::Schedule(_) => true,
             Self::List(_) | Self::Show(_) | Self::Verify(_) | Self::Report(_) | Self::Validate(_) => false,
             Self::Config(_) | Self::Init(_) | Self::Completions(_) | Self::Man(_) => false,
             Self::Diff(_) | Self::Status(_) | Self::Stats(_) | Self::Key(_) | Self::Catalog(_) | Self::Buckets(_) => {
@@ -316,7 +337,7 @@ impl Verb {
     }
 }
 
-async fn carry_out(verb: Verb, context: &Context, output: &Output) -> Result<Exit, JobError> {
+async fn carry_out(verb: Verb, context: &Context, path: &Path, output: &Output) -> Result<Exit, JobError> {
     match verb {
         Verb::Backup(args) => backup::run(context, args, output).await,
         Verb::List(args) => list::run(context, args, output).await,
@@ -347,6 +368,7 @@ async fn carry_out(verb: Verb, context: &Context, output: &Output) -> Result<Exi
         Verb::Catalog(verb) => catalog::run(context, verb, output).await,
         Verb::Status(args) => status::run(context, args, output).await,
         Verb::Schedule(args) => schedule::run(context, args, output).await,
+        Verb::Usage(verb) => usage::run(context, verb, path, output).await,
         Verb::Serve(args) => serve::run(context, args, output).await,
     }
 }

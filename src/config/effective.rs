@@ -171,7 +171,10 @@ fn shown(path: &str, value: &Value, origin: &Origin) -> String {
     if !names_it && (secret(key) || text.contains("PRIVATE KEY") || text.contains("AGE-SECRET-KEY")) {
         return HIDDEN.into();
     }
+    let is_file = ["sqlite", "file:"].iter().any(|scheme| text.starts_with(scheme));
     match Url::parse(text) {
+        // Wherever a password stands in what is no address.
+        Err(_) if key == "url" && !names_it && !is_file => HIDDEN.into(),
         Ok(mut url) if url.password().is_some() || url.query().is_some() => {
             if url.password().is_some() {
                 url.set_password(Some("REDACTED")).ok();

@@ -1,6 +1,7 @@
 //! The well-known variables (`BACKUP_...`, `DATABASE_URL`) as a configuration: alone, or over a file.
 //!
-//! Secrets stay where they are: the configuration names the variable (`env:BACKUP_SECRET_KEY`), never its value. A variable that
+//! Keys stay where they are: the configuration names the variable (`env:BACKUP_SECRET_KEY`), never its value; a database's address
+//! is one as the file would have it, and shown without its password. A variable that
 //! the file takes in itself (`${BACKUP_DIR}`, `env:DATABASE_URL`) means what the file makes of it, and nothing else.
 
 use toml::{Table, Value};
@@ -94,7 +95,7 @@ pub(super) fn lay(
         laying.set("name", name, "BACKUP_NAME");
     }
     laying.source(variable("DATABASE_URL").as_deref());
-    let places = ["BACKUP_PROVIDER", "BACKUP_DESTINATION", "BACKUP_DIR"];
+    let places = ["BACKUP_PROVIDER", "BACKUP_DESTINATION"];
     let provider = match places.iter().any(|name| named(name)) {
         true => None,
         false => laying.places(&variable),
@@ -148,7 +149,7 @@ impl Laying<'_> {
             source.insert("name".into(), plain_name(&database).into());
             let (key, value) = match kind {
                 "sqlite" => ("path", database.clone()),
-                _ => ("url", format!("env:{NAME}")),
+                _ => ("url", url.to_string()),
             };
             source.insert("kind".into(), kind.into());
             source.insert(key.into(), value.into());
@@ -429,7 +430,8 @@ mod tests {
         assert!(!shown.contains("hidden"), "{shown}");
         assert_eq!(value(&s3, "name"), pair("\"brownie_metadata\"", "environment DATABASE_URL"));
         assert_eq!(value(&s3, "source[0].kind"), pair("\"postgres\"", "environment DATABASE_URL"));
-        assert_eq!(value(&s3, "source[0].url"), pair("\"env:DATABASE_URL\"", "environment DATABASE_URL"));
+        let url = "\"postgresql://brownie:REDACTED@postgres:5432/brownie_metadata\"";
+        assert_eq!(value(&s3, "source[0].url"), pair(url, "environment DATABASE_URL"));
         let place = value(&s3, "tiers.daily.destinations[0]");
         assert_eq!(place, pair("\"s3://my-backup-bucket/database\"", "environment BACKUP_DESTINATION"));
         assert_eq!(value(&s3, "tiers.daily.keep"), pair("\"14d\"", "environment BACKUP_RETENTION_DAYS"));

@@ -39,7 +39,7 @@ pub use signing::{KeyPlace, Signing};
 pub use source::{BigQuerySource, FingerprintSetting, SheetsSource, Source, SourceKind};
 pub use sqlite::SqliteSource;
 pub use tier::{CopyPolicy, Destination, Keep, TableFormat, Tier};
-pub use usage::UsageSource;
+pub use usage::{Span, UsageSource};
 pub use valid::{Config, Credentials, Google, Ingestion, Objectives, Queries, Recover, Retention, Watch};
 pub use worker::{Caller, Role, Token, Worker};
 

@@ -34,6 +34,7 @@ mod staging;
 pub mod stats;
 pub mod status;
 mod streamed;
+pub mod usage;
 pub mod validate;
 pub mod verify;
 pub mod witness;

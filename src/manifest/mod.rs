@@ -14,7 +14,7 @@ pub mod signed;
 mod sqlite;
 mod statement;
 mod streamed;
-mod usage;
+pub mod usage;
 
 pub use doubt::{Doubt, DoubtKind};
 pub use files::FilesRecord;
