@@ -66,6 +66,11 @@ azurite() {
   export STRONGROOM_AZURITE=$home
 }
 
+# A PostgreSQL server for the tests, which start their own; Debian puts it beside PATH.
+need_postgres() {
+  compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need_package postgresql "PostgreSQL's server"
+}
+
 # Rust itself is expected; a C compiler is what some of the dependencies are built with.
 need_rust() {
   if ! command -v cargo >/dev/null 2>&1 && [ -f "${CARGO_HOME:-$HOME/.cargo}/env" ]; then

@@ -127,6 +127,8 @@ struct TierListing {
 pub enum Wanted {
     Latest,
     Named(BackupName),
+    /// By its name, or for one by hand by what it was taken for: the newest of that purpose.
+    Called(BackupName),
     /// The newest whose cut is not after this instant.
     At(Timestamp),
 }
@@ -386,12 +388,12 @@ impl Catalog {
             || "hint: the catalog is empty; take one with: strongroom backup --tier daily".to_string(),
             |name| format!("hint: the latest is {name}; `strongroom list` shows all"),
         );
-        if let Wanted::Named(name) = wanted
+        if let Wanted::Named(name) | Wanted::Called(name) = wanted
             && let Some(broken) = listing.broken.iter().find(|broken| broken.place.contains(&format!("/{name}/")))
         {
             return Err(CatalogError::Broken { place: broken.place.clone(), error: broken.error.clone() });
         }
-        if let Wanted::Named(name) = wanted
+        if let Wanted::Named(name) | Wanted::Called(name) = wanted
             && !listing.entries.iter().any(|entry| entry.manifest.name == *name)
             && let Some(found) = listing.doubtful.iter().find(|doubtful| doubtful.entry.manifest.name == *name)
         {
@@ -403,6 +405,16 @@ impl Catalog {
             Wanted::Latest => (entries.next(), "no backup yet".to_string()),
             Wanted::Named(name) => {
                 (entries.find(|entry| entry.manifest.name == *name), format!("there is no backup '{name}'"))
+            }
+            Wanted::Called(name) => {
+                let entries: Vec<Entry> = entries.collect();
+                let purpose = format!("_{name}");
+                let by_hand = |entry: &Entry| {
+                    entry.manifest.purpose.is_some() && entry.manifest.name.as_str().ends_with(&purpose)
+                };
+                let at = entries.iter().position(|entry| entry.manifest.name == *name);
+                let at = at.or_else(|| entries.iter().position(by_hand));
+                (at.and_then(|at| entries.into_iter().nth(at)), format!("there is no backup '{name}'"))
             }
             Wanted::At(at) => (
                 entries.find(|entry| entry.manifest.cut_at.unwrap_or(entry.manifest.started_at) <= *at),

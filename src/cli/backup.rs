@@ -14,7 +14,7 @@ pub(super) struct Args {
     tier: Option<TierName>,
 
     /// A backup by hand, for a purpose: it becomes the name, and the snapshots are kept longer
-    #[arg(long, value_name = "PURPOSE", conflicts_with_all = ["kind", "description"])]
+    #[arg(long, visible_alias = "name", value_name = "PURPOSE", conflicts_with_all = ["kind", "description"])]
     manual: Option<String>,
 
     /// What a backup by hand is for: manual, emergency, or pre_change, which is kept until the change is verified

@@ -120,6 +120,7 @@ enum Verb {
     /// Run the validation queries
     Validate(validate::Args),
     /// Remove backups that no rule keeps: condemned first, removed after a time of grace
+    #[command(visible_alias = "cleanup")]
     Retention(retention::Args),
     /// Keep a backup whatever the rules say
     Pin(pin::Args),
@@ -385,7 +386,7 @@ fn tell(output: &Output, problem: &Problem) -> Exit {
 fn wanted(text: &str) -> Result<Wanted, String> {
     match text {
         "latest" => Ok(Wanted::Latest),
-        name => name.parse().map(Wanted::Named).map_err(|error: crate::model::InvalidName| error.to_string()),
+        name => name.parse().map(Wanted::Called).map_err(|error: crate::model::InvalidName| error.to_string()),
     }
 }
 

@@ -30,7 +30,7 @@ pub use effective::{Effective, Setting, read};
 pub use environment::{VARIABLES, speaks, switch};
 pub use files::FilesSource;
 pub use layers::{Layers, Origin};
-pub use postgres::PostgresSource;
+pub use postgres::{DumpFormat, PostgresSource};
 pub use prices::{ClassPrice, Prices};
 pub use reader::{Problem, Problems};
 pub use sealing::{Seal, Sealing};

@@ -34,13 +34,15 @@ pub async fn run(entry: &Entry, sql: &str) -> Result<Rows, JobError> {
     Ok(query::run(sql, &default, &relations).await?)
 }
 
-/// The dataset in which names are looked up: the backup's first, or the schema of its first table.
+/// The dataset in which names are looked up: the backup's first; of a database the schema `public`, or else its first.
 pub(super) fn dataset(entry: &Entry) -> Result<DatasetId, Failure> {
     let first = entry.manifest.bigquery().next().map(|source| &source.dataset);
-    let first = first.or_else(|| entry.manifest.tables().next().map(|record| record.table.dataset_id()));
-    first.cloned().ok_or_else(|| Failure::NotFound {
+    let schemas = || entry.manifest.tables().map(|table| table.table.dataset_id());
+    let public = || schemas().find(|schema| schema.dataset() == "public");
+    first.or_else(public).or_else(|| schemas().next()).cloned().ok_or_else(|| Failure::NotFound {
         object: entry.manifest.name.to_string(),
-        message: "holds no tables that can be read; hint: strongroom show lists what it holds".into(),
+        message: "holds no tables that can be queried; hint: a database's are exported by its setting: export = true"
+            .into(),
     })
 }
 

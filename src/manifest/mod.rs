@@ -18,7 +18,10 @@ pub mod usage;
 
 pub use doubt::{Doubt, DoubtKind};
 pub use files::FilesRecord;
-pub use postgres::PostgresRecord;
+pub use postgres::{
+    DatabaseGrant, DatabaseProperties, DatabaseSetting, DumpRecord, ExtensionRecord, LargeObjects, PostgresRecord,
+    PostgresTable, SequenceRecord,
+};
 pub use read::{FORMAT, ManifestError, UNSEALED_FORMAT, read, write};
 pub use record::{
     BigQueryRecord, Manifest, ObjectRecord, PauseRecord, Previous, QueryResult, RoutineRecord, SealingRecord,

@@ -92,7 +92,7 @@ pub struct Previous {
 pub enum SourceRecord {
     BigQuery(BigQueryRecord),
     Sheets(SheetsRecord),
-    Postgres(PostgresRecord),
+    Postgres(Box<PostgresRecord>),
     Sqlite(SqliteRecord),
     Files(FilesRecord),
     Secrets(SecretsRecord),
@@ -113,7 +113,7 @@ impl SourceRecord {
     pub fn streamed(&self) -> Option<&dyn StreamedRecord> {
         match self {
             Self::BigQuery(_) | Self::Sheets(_) => None,
-            Self::Postgres(source) => Some(source),
+            Self::Postgres(source) => Some(source.as_ref()),
             Self::Sqlite(source) => Some(source),
             Self::Files(source) => Some(source),
             Self::Secrets(source) => Some(source),

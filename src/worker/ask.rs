@@ -161,7 +161,7 @@ impl Ask {
 fn wanted(wanted: &Wanted) -> String {
     match wanted {
         Wanted::Latest => "latest".into(),
-        Wanted::Named(name) => name.to_string(),
+        Wanted::Named(name) | Wanted::Called(name) => name.to_string(),
         Wanted::At(at) => format!("as of {at}"),
     }
 }

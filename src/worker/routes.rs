@@ -739,7 +739,7 @@ fn named(text: &str) -> Result<Wanted, Problem> {
     if text == "latest" {
         return Ok(Wanted::Latest);
     }
-    text.parse().map(Wanted::Named).map_err(no_name)
+    text.parse().map(Wanted::Called).map_err(no_name)
 }
 
 fn no_name(error: crate::model::InvalidName) -> Problem {

@@ -23,6 +23,7 @@ mod main_job;
 mod many_processes;
 mod metadata;
 mod policies;
+mod postgres;
 mod privilege;
 mod proof;
 mod proxy;
