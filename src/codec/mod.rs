@@ -2,6 +2,7 @@
 //!
 //! Works over `std::io` traits and memory only. Does not know where bytes lie or who asks for them.
 
+pub mod archive;
 pub mod arrow_schema;
 pub mod avro;
 mod cast;

@@ -28,7 +28,7 @@ pub use cloud::{Azure, S3};
 pub use drill::{Drill, SecretName, Service};
 pub use effective::{Effective, Setting, read};
 pub use environment::{VARIABLES, speaks, switch};
-pub use files::FilesSource;
+pub use files::{FilesSource, Usual};
 pub use layers::{Layers, Origin};
 pub use postgres::{DumpFormat, PostgresSource};
 pub use prices::{ClassPrice, Prices};

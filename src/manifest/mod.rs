@@ -17,7 +17,7 @@ mod streamed;
 pub mod usage;
 
 pub use doubt::{Doubt, DoubtKind};
-pub use files::FilesRecord;
+pub use files::{ArchiveRecord, FilesRecord, ListedFile};
 pub use postgres::{
     DatabaseGrant, DatabaseProperties, DatabaseSetting, DumpRecord, ExtensionRecord, LargeObjects, PostgresRecord,
     PostgresTable, SequenceRecord,
@@ -28,7 +28,7 @@ pub use record::{
     SheetsRecord, SourceRecord, StepTiming, StoredForm, TabRecord, TableRecord, ViewRecord, WrappedIdentity, folder_of,
 };
 pub use secrets::{SecretEntry, SecretsRecord};
-pub use sqlite::SqliteRecord;
+pub use sqlite::{SqliteRecord, TableFigures};
 pub use statement::{Found, Statement, judge};
 pub use streamed::{Item, StreamedRecord};
 pub use usage::UsageRecord;

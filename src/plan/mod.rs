@@ -2,6 +2,7 @@
 //!
 //! Pure: `now` and every name that must be unique are arguments. A dry run prints a plan and stops.
 
+pub mod archives;
 pub mod backup;
 pub mod buckets;
 pub mod compare;

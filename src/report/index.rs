@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, SourceRecord};
 use crate::model::{BackupName, Kind, TierName};
 use crate::plan::retention::Expiry;
 
@@ -90,6 +90,7 @@ fn entry(backup: &Indexed<'_>) -> IndexEntry {
         let stored = object.in_store();
         (object.key.clone(), FileEntry { size: stored.size_bytes, hash: stored.sha256_hex(), has_wal: None })
     };
+    let files = manifest.objects().map(file).chain(manifest.sources.iter().flat_map(own_files)).collect();
     let terms = manifest.terms.as_ref();
     IndexEntry {
         created: manifest.committed_at,
@@ -105,6 +106,28 @@ fn entry(backup: &Indexed<'_>) -> IndexEntry {
         change_ticket: terms.and_then(|terms| terms.ticket.clone()),
         creator: terms.and_then(|terms| terms.creator.clone()),
         notes: manifest.notes.clone(),
-        files: manifest.objects().map(file).collect(),
+        files,
+    }
+}
+
+/// Files and databases by their own paths, below the source's name.
+fn own_files(source: &SourceRecord) -> Vec<(String, FileEntry)> {
+    match source {
+        SourceRecord::Files(source) => source
+            .files
+            .iter()
+            .map(|file| {
+                let entry = FileEntry { size: file.size_bytes, hash: file.sha256.clone(), has_wal: None };
+                (format!("{}/{}", source.name, file.path), entry)
+            })
+            .collect(),
+        SourceRecord::Sqlite(source) => {
+            let digests = &source.database.digests;
+            let name = source.path.rsplit('/').next().unwrap_or_default();
+            let has_wal = Some(source.has_wal);
+            let entry = FileEntry { size: digests.size_bytes, hash: digests.sha256_hex(), has_wal };
+            vec![(format!("{}/{name}", source.name), entry)]
+        }
+        _ => vec![],
     }
 }

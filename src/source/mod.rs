@@ -9,4 +9,6 @@ pub mod secrets;
 pub mod sheets;
 pub mod sqlite;
 pub mod streamed;
+#[cfg(test)]
+mod testing;
 pub mod usage;
