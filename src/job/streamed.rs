@@ -65,6 +65,16 @@ pub(super) async fn capture(
     (store, sealing): (&Arc<dyn Store>, Option<&SealingRecord>),
 ) -> Result<Done<Vec<SourceRecord>>, JobError> {
     let last = if cuts.is_empty() { None } else { referable(context, plan, sealing).await? };
+    let last = match last {
+        Some(entry) => match super::sealing::open(context, &entry).await {
+            Ok(opened) => Some(opened),
+            // Who takes backups need not be able to open them: nothing is referred to then.
+            Err(Failure::Sealed { .. }) => None,
+            Err(error) => return Err(error.into()),
+        },
+        None => None,
+    };
+    let seen = last.as_ref().map_or(store, |last| &last.store);
     let mut records = Vec::new();
     for (name, cut) in cuts {
         let sink = PlanSink {
@@ -73,7 +83,7 @@ pub(super) async fn capture(
             store: store.clone(),
             sealing,
             last: last.as_ref().and_then(|last| last.manifest.sources.iter().find(|source| source.name() == name)),
-            vault: EntryVault { store: store.clone() },
+            vault: EntryVault { store: seen.clone() },
         };
         records.push(cut.capture(&sink).await?);
     }

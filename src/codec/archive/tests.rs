@@ -213,7 +213,6 @@ fn more_than_fifty_kinds_of_tricks_are_refused() {
         (b'D', "dump folder"),
         (b'M', "another volume"),
         (b'V', "volume label"),
-        (0, "old file"),
         (b'?', "unknown"),
     ] {
         tried(format!("tar: {what}"), all_of(&[raw(kind, b"x", b"", 0), END.to_vec()].concat()).map(drop));

@@ -96,11 +96,26 @@ impl Streamed for Files {
             let hint = "restore beside it with --to DIR, or replace all of it with --replace";
             refusals.push(Refusal::new(shown.clone(), "is there and holds files", hint));
         }
+        if replaces && refusals.is_empty() && wish.to.is_none() {
+            // A tree is replaced as a whole: what no backup has would be lost.
+            let settings = self.settings.clone();
+            let left_out = blocking(move || {
+                let mut walk = Walk::new(&settings);
+                while walk.next_found()?.is_some() {}
+                Ok(walk.left_out.by_configuration())
+            })
+            .await?;
+            if let Some(named) = left_out {
+                let message = format!("holds files that its backups leave out, and that would be lost: {named}");
+                let hint = "restore beside it with --to DIR, and move over what is wanted";
+                refusals.push(Refusal::new(shown.clone(), message, hint));
+            }
+        }
         if !refusals.is_empty() {
             return Ok(Err(refusals));
         }
         if replaces {
-            notes.push(format!("{shown}: what is there now is removed, also files that were left out of the backup"));
+            notes.push(format!("{shown}: what is there now is removed, also caches, logs and the like"));
         }
         let items = vec![ItemFacts { name: shown.clone(), row_count: None, size_bytes: Some(record.content_bytes) }];
         let (source, origin) = (self.name.clone(), record.root.clone());

@@ -67,6 +67,10 @@ impl Stat {
     }
 }
 
+/// Left out because the configuration says so: files that somebody may need.
+const EXCLUDED: &str = "excluded by the configuration";
+const NOT_INCLUDED: &str = "not included by the configuration";
+
 /// Why entries were left out, how many, and the first of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LeftOut {
@@ -81,6 +85,13 @@ impl LeftOut {
         if named.len() < NAMED {
             named.push(String::from_utf8_lossy(path).chars().map(|c| if c.is_control() { '?' } else { c }).collect());
         }
+    }
+
+    /// Some of what the configuration leaves out; `None` where that is nothing.
+    pub fn by_configuration(&self) -> Option<String> {
+        let reasons = [EXCLUDED, NOT_INCLUDED].iter().filter_map(|reason| self.reasons.get(*reason));
+        let named: Vec<&str> = reasons.flat_map(|(_, named)| named).map(String::as_str).collect();
+        (!named.is_empty()).then(|| named.join(", "))
     }
 
     /// A line for each reason.
@@ -223,7 +234,7 @@ impl Walk {
                 self.ready.push_back(found);
             }
             (false, true) => self.pending.push(found),
-            (false, false) => {}
+            (false, false) => self.left_out.add(NOT_INCLUDED, &bytes),
         }
         Ok(())
     }
@@ -232,7 +243,7 @@ impl Walk {
 impl Rules {
     fn reason(&self, path: &[u8], is_folder: bool, full: &Path) -> Option<String> {
         if self.exclude.iter().any(|pattern| pattern.matches(path, is_folder)) {
-            return Some("excluded by the configuration".into());
+            return Some(EXCLUDED.into());
         }
         if let Some((group, _)) = self.usual.iter().find(|(_, pattern)| pattern.matches(path, is_folder)) {
             return Some(group_name(*group).into());

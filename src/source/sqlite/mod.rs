@@ -71,20 +71,9 @@ impl Streamed for Sqlite {
 
     async fn cut(&self) -> Result<Box<dyn Cut>, Failure> {
         let (name, settings) = (self.name.clone(), self.settings.clone());
-        blocking(move || {
-            let path = absolute(&settings.path);
-            let has_wal = has_wal(&path);
-            let connection = open(&path, settings.busy_timeout.as_duration())?;
-            let first = "SELECT count(*) FROM sqlite_schema";
-            // From its first read on, the connection sees the database as it is now.
-            let begun = connection
-                .execute_batch("BEGIN")
-                .and_then(|()| connection.query_row(first, [], |row| row.get::<_, i64>(0)));
-            begun.map_err(|error| failed(&path, &error))?;
-            let state = State { name, settings, path, connection, has_wal, taken_at: now() };
-            Ok(Box::new(state) as Box<dyn Cut>)
-        })
-        .await
+        // Copied at once: another source that reads this file would take its locks away (POSIX locks go with the first file
+        // descriptor of the process that is closed), so they are not held for longer than this takes.
+        blocking(move || Ok(Box::new(hold(name, &settings)?) as Box<dyn Cut>)).await
     }
 
     async fn look(&self, record: &SourceRecord, wish: &Wish) -> Result<Result<StreamedRestore, Vec<Refusal>>, Failure> {
@@ -174,14 +163,56 @@ fn inventory(name: String, settings: &SqliteSource) -> Result<StreamedFacts, Fai
     Ok(facts)
 }
 
-/// A database that is held still.
+/// A copy of the database as of one instant.
 struct State {
     name: String,
     settings: SqliteSource,
     path: PathBuf,
-    connection: Connection,
     has_wal: bool,
+    journal_mode: String,
     taken_at: Timestamp,
+    /// Removed with this.
+    folder: TempDir,
+    file: PathBuf,
+}
+
+/// Copies the database under one read transaction.
+fn hold(name: String, settings: &SqliteSource) -> Result<State, Failure> {
+    let path = absolute(&settings.path);
+    let of = |error: rusqlite::Error| failed(&path, &error);
+    let has_wal = has_wal(&path);
+    let connection = open(&path, settings.busy_timeout.as_duration())?;
+    // From its first read on, the connection sees the database as it is now.
+    connection.execute_batch("BEGIN").map_err(of)?;
+    let first = "SELECT count(*) FROM sqlite_schema";
+    connection.query_row(first, [], |row| row.get::<_, i64>(0)).map_err(of)?;
+    let taken_at = now();
+    let journal_mode = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).map_err(of)?;
+    let folder = tempfile::tempdir().map_err(open::local)?;
+    let file = folder.path().join("database.sqlite");
+    let mut to = Connection::open(&file).map_err(of)?;
+    {
+        let backup = Backup::new(&connection, &mut to).map_err(of)?;
+        let deadline = Instant::now() + settings.busy_timeout.as_duration();
+        loop {
+            match backup.step(PAGES).map_err(of)? {
+                StepResult::Done => break,
+                StepResult::More => {}
+                _ if Instant::now() > deadline => {
+                    let message = format!(
+                        "is locked for longer than {}; hint: raise source.busy_timeout, or stop what writes",
+                        settings.busy_timeout
+                    );
+                    return Err(Failure::Precondition { object: path.display().to_string(), message });
+                }
+                _ => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+    drop(connection);
+    // One file, without a log beside it: its header says so, too.
+    to.query_row("PRAGMA journal_mode = DELETE", [], |row| row.get::<_, String>(0)).map_err(of)?;
+    Ok(State { name, settings: settings.clone(), path: path.clone(), has_wal, journal_mode, taken_at, folder, file })
 }
 
 #[async_trait]
@@ -194,7 +225,7 @@ impl Cut for State {
         let (name, has_wal, taken_at) = (self.name.clone(), self.has_wal, self.taken_at);
         let (wants_tables, path) = (self.settings.tables, self.path.display().to_string());
         let mode = std::fs::metadata(&self.path).map_or(0o600, |meta| meta.mode() & 0o777);
-        let copy = blocking(move || copy(*self)).await?;
+        let copy = blocking(move || look_into(*self)).await?;
         let same = match sink.last() {
             // The same bytes hold the same rows: what lies there already is referred to.
             Some(SourceRecord::Sqlite(last)) if last.database.digests == copy.digests => Some(last.clone()),
@@ -252,35 +283,11 @@ struct Copy {
     notes: Vec<String>,
 }
 
-/// Copies the state that the connection sees, lets it go, and looks at the copy.
-fn copy(state: State) -> Result<Copy, Failure> {
-    let State { path, connection, settings, .. } = state;
+/// Looks at the copy: whether it is whole, and what is in it.
+fn look_into(state: State) -> Result<Copy, Failure> {
+    let State { path, settings, journal_mode, folder, file, .. } = state;
     let of = |error: rusqlite::Error| failed(&path, &error);
-    let folder = tempfile::tempdir().map_err(open::local)?;
-    let file = folder.path().join("database.sqlite");
-    let journal_mode = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).map_err(of)?;
-    let mut to = Connection::open(&file).map_err(of)?;
-    {
-        let backup = Backup::new(&connection, &mut to).map_err(of)?;
-        let deadline = Instant::now() + settings.busy_timeout.as_duration();
-        loop {
-            match backup.step(PAGES).map_err(of)? {
-                StepResult::Done => break,
-                StepResult::More => {}
-                _ if Instant::now() > deadline => {
-                    let message = format!(
-                        "is locked for longer than {}; hint: raise source.busy_timeout, or stop what writes",
-                        settings.busy_timeout
-                    );
-                    return Err(Failure::Precondition { object: path.display().to_string(), message });
-                }
-                _ => std::thread::sleep(Duration::from_millis(20)),
-            }
-        }
-    }
-    drop(connection);
-    // One file, without a log beside it: its header says so, too.
-    to.query_row("PRAGMA journal_mode = DELETE", [], |row| row.get::<_, String>(0)).map_err(of)?;
+    let to = Connection::open(&file).map_err(of)?;
     figures::check(&to, &path)?;
     let number = |pragma: &str| to.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i64>(0)).map_err(of);
     let (page_count, page_bytes) = (number("page_count")?.unsigned_abs(), number("page_size")?.unsigned_abs());
