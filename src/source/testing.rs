@@ -62,6 +62,10 @@ impl Sink for Memory {
         self
     }
 
+    fn is_sealed(&self) -> bool {
+        false
+    }
+
     fn progress(&self, _done: usize, _total: usize, _what: &str) {}
 }
 

@@ -277,13 +277,12 @@ async fn record(
     for (object, content_bytes) in written.into_iter().zip(&packed.written) {
         archives.push(ArchiveRecord { object, content_bytes: *content_bytes, needed_bytes: *content_bytes });
     }
-    let few = packed.file_count <= FilesRecord::LISTED_AT_MOST as u64;
-    let files = if few { listed(&packed)? } else { vec![] };
+    // A manifest lies open: what is sealed has its names in the index only.
+    let is_listed = !sink.is_sealed() && packed.file_count <= FilesRecord::LISTED_AT_MOST as u64;
+    let files = if is_listed { listed(&packed)? } else { vec![] };
     let mut index = packed.index;
     index.seek(SeekFrom::Start(0)).map_err(local)?;
     let index = sink.stream("index.jsonl.zst", of_file(index)).await?;
-    // A manifest lies open: what is sealed has its names in the index only.
-    let files = if index.is_sealed() { vec![] } else { files };
     let read_in_full_at = match &before {
         Some(before) if !packed.in_full => before.read_in_full_at,
         _ => tree.taken_at,

@@ -516,6 +516,10 @@ impl Sink for Directory {
         self
     }
 
+    fn is_sealed(&self) -> bool {
+        false
+    }
+
     fn progress(&self, _done: usize, _total: usize, _what: &str) {}
 }
 
