@@ -18,6 +18,7 @@ macro_rules! profiles {
 pub const PROFILES: &[Profile] = profiles![
     "ai-usage-analytics": "BigQuery and Google Sheets, ingestion paused for the cut, three tiers in Cloud Storage",
     "usage-meter": "records of usage in PostgreSQL or SQLite, without who they are of; off by default",
+    "three-two-one": "files and SQLite databases of one machine: three copies, two kinds of storage, one offsite",
     "brownie": "one PostgreSQL database with its roles, every night, kept for thirty days",
     "tellbill": "one PostgreSQL database: daily, weekly and monthly dumps in a directory, rows as files for queries",
 ];
