@@ -133,7 +133,9 @@ pub fn plan(
         }
     }
     if scratch.is_empty() {
-        refusals.push(Refusal::new(&manifest.name, "holds no dataset", "name another backup"));
+        let hint =
+            "databases and files are rehearsed by a restore beside: strongroom restore --target-db NAME, or --to PATH";
+        refusals.push(Refusal::new(&manifest.name, "holds no BigQuery dataset", hint));
     }
     let read_from = read_from(config, scenario, manifest, facts, &mut refusals, &mut notes);
     let victim = if scenario.hits_one_table() {
