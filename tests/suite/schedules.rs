@@ -65,7 +65,7 @@ impl Scheduled {
         let listed = self.estate.json(&["list"]);
         let name = |backup: &serde_json::Value| backup["name"].as_str().unwrap().to_string();
         let hour =
-            |name: String| name.split("_backup_").nth(1).unwrap().split('-').take(4).collect::<Vec<_>>().join("-");
+            |name: String| name.split("_backup_").nth(1).unwrap().split('-').take(3).collect::<Vec<_>>().join("-");
         listed["backups"].as_array().unwrap().iter().map(|backup| hour(name(backup))).collect()
     }
 
