@@ -267,3 +267,69 @@ fn the_guides_commands_on_sqlite() {
     say(&place, &["usage", "dry-run"]);
     insta::assert_snapshot!("usage_sqlite", told);
 }
+
+#[test]
+fn the_guides_commands_on_postgresql() {
+    let Some(server) = crate::postgres::Server::start() else { return };
+    server.sql("postgres", "CREATE DATABASE usage_db");
+    let table = "CREATE TABLE usage_records (id bigserial PRIMARY KEY, timestamp timestamptz NOT NULL, endpoint text, method text, \
+        tokens_consumed integer, response_time_ms double precision, status_code smallint, user_id text, ip_address inet, payload jsonb)";
+    server.sql("usage_db", table);
+    server.sql(
+        "usage_db",
+        "INSERT INTO usage_records (timestamp, endpoint, method, tokens_consumed, response_time_ms, status_code, user_id, ip_address, payload) \
+         SELECT timestamptz '2024-07-01 00:00:00+00' + i * interval '97 minutes' + interval '123 microseconds', '/api/\"' || i % 7 || '\"', \
+         'POST', i % 300, 1000 + i + 0.5, CASE WHEN i % 77 = 0 THEN 500 ELSE 200 END, 'person-' || i % 40 || '@example.com', \
+         '203.0.113.77', '{\"hidden\": true}' FROM generate_series(0, 1246) AS i",
+    );
+    let mut place = Place::new();
+    place.run(&["init", "--profile", "usage-meter"]).ok();
+    place.set("ENABLE_USAGE_TRACKING", "true");
+    place.set("DATABASE_URL", &server.url("usage_db"));
+    let port = server.port.to_string();
+    let mut told = String::new();
+    let mut say = |place: &Place, args: &[&str]| {
+        let run = place.run(args).ok();
+        assert!(
+            !run.stdout.contains(crate::postgres::PASSWORD_IN_URL) && !run.stderr.contains(crate::postgres::PASSWORD),
+            "{run:?}"
+        );
+        told.push_str(&format!("$ strongroom {}\n{}\n", args.join(" "), seen(place, run).replace(&port, "PORT")));
+    };
+    say(&place, &["usage", "dry-run"]);
+    say(&place, &["usage", "backup"]);
+    let backup = place.backup(&["--split-by-month"]);
+    let months = documents(&place, &backup);
+    assert_eq!(months.len(), 3);
+    assert_eq!(
+        months[0].1["usage_records"][0],
+        json!({
+            "timestamp": "2024-07-01T00:00:00.000123Z", "endpoint": "/api/\"0\"", "method": "POST", "tokens_consumed": 0,
+            "response_time_ms": 1000.5, "status_code": 500, "user_id": "usr_anonymized_001",
+        })
+    );
+    assert!(!backup.to_string().contains(crate::postgres::PASSWORD_IN_URL));
+    let refused = place.run(&["usage", "restore"]);
+    assert_eq!(refused.code, 4, "{refused:?}");
+    say(&place, &["usage", "restore", "latest", "--into-table", "usage_back"]);
+    say(&place, &["usage", "validate", "latest", "--table", "usage_back"]);
+    server.sql("usage_db", "TRUNCATE usage_records");
+    place.run(&["usage", "restore", "latest"]).ok();
+    assert_eq!(server.sql("usage_db", "SELECT count(*), count(DISTINCT user_id), sum(tokens_consumed), min(timestamp) AT TIME ZONE 'UTC' FROM usage_records"),
+        format!("1247|40|{}|2024-07-01 00:00:00.000123", (0..1247).map(|i| i % 300).sum::<i64>()));
+    let copied = place.path("copied.json");
+    std::fs::copy(&months[1].0, &copied).unwrap();
+    place.run(&["usage", "restore", "copied.json", "--into-table", "august"]).ok();
+    place.run(&["usage", "restore", "copied.json", "--replace"]).ok();
+    assert_eq!(server.sql("usage_db", "SELECT count(*) FROM usage_records"), "1247");
+    say(&place, &["usage", "health"]);
+    insta::assert_snapshot!("usage_postgres", told);
+
+    // A database that does not answer.
+    place.set("DATABASE_URL", "postgresql://u:cAnary@127.0.0.1:1/usage_db?connect_timeout=2");
+    for verb in ["dry-run", "backup", "health"] {
+        let failed = place.run(&["usage", verb]);
+        assert_ne!(failed.code, 0, "{failed:?}");
+        assert!(!format!("{failed:?}").contains("cAnary"), "{failed:?}");
+    }
+}

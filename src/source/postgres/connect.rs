@@ -28,7 +28,7 @@ const SESSION: &str = "SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres
 ///
 /// # Errors
 /// What stands in the way, with the way out.
-pub(super) async fn connect(url: &DatabaseUrl) -> Result<Client, Failure> {
+pub(in crate::source) async fn connect(url: &DatabaseUrl) -> Result<Client, Failure> {
     let mut config = Config::new();
     config
         .host(&url.host)

@@ -18,6 +18,7 @@ use serde_json::json;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
+pub(super) use self::connect::connect;
 use self::dump::Dump;
 use self::inventory::{OLDEST, TableShape, execute, names, text};
 use self::rows::{Export, ReadTable, Reading, table_id};

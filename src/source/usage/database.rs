@@ -124,11 +124,12 @@ impl Database {
                 });
                 Link::Sqlite(Arc::new(Mutex::new(opened.await?)))
             }
-            Address::Postgres(url) => Link::Postgres(Arc::new(super::connect::postgres(url).await?)),
+            Address::Postgres(url) => Link::Postgres(Arc::new(crate::source::postgres::connect(url).await?)),
         };
         let this = Self { name, link };
         if let Link::Postgres(_) = this.link {
-            this.run("SET TIME ZONE 'UTC'; SET datestyle TO 'ISO'").await?;
+            // A table may be named without its schema.
+            this.run("RESET search_path").await?;
         }
         Ok(this)
     }

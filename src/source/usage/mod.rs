@@ -3,7 +3,6 @@
 //! Off unless a variable switches tracking on; then nothing is read, and that is as it should be. What is not named as a column
 //! is never read; who is named becomes a number, which is the same throughout one backup.
 
-mod connect;
 mod database;
 mod document;
 mod file;
