@@ -40,6 +40,7 @@ mod simulation;
 mod small;
 mod stores;
 mod tamper;
+mod three_two_one;
 mod type_matrix;
 mod usage_meter;
 mod warehouse;
