@@ -44,13 +44,13 @@ pub(super) async fn whole(context: &Context, manifest: &Manifest) -> Result<Vec<
     Ok(copies)
 }
 
-/// A backup to load into BigQuery, whose objects are read from wherever each is whole: from a place that BigQuery reaches,
-/// where there is one and no staging. With a note where not all of them come from the primary.
+/// A backup to restore, whose objects are read from wherever each is whole: where BigQuery loads them from a place that it
+/// reaches, if there is one and no staging. With a note where not all of them come from the primary.
 ///
 /// # Errors
 /// When the place where the backup was found can neither be read nor is gone.
 pub async fn choose(context: &Context, entry: &Entry) -> Result<(Entry, Option<String>), Failure> {
-    gather(context, entry, true).await
+    gather(context, entry, entry.manifest.bigquery().next().is_some()).await
 }
 
 /// A backup whose objects are read from wherever each is whole.

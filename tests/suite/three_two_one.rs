@@ -89,6 +89,7 @@ impl Machine {
             (r"\d{4}-\d{2}-\d{2}T\d{2}[-:]\d{2}[-:]\d{2}(\.\d+)?Z", "<time>"),
             (r"\d{8}_\d{4}", "<day_time>"),
             (r"\d{4}-\d{2}-\d{2}", "<day>"),
+            (r"\d{2}:\d{2}(:\d{2})?Z", "<clock>"),
             (r"\d+(\.\d+)? (KiB|MiB|GiB|B)\b", "<size>"),
             (r"\d+(\.\d+)?( ?s| ms| min| h)\b", "<duration>"),
             (r"\d+ bytes", "<size>"),
