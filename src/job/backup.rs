@@ -154,13 +154,23 @@ impl Work<'_> {
             Some(seal) => Some(saga.step("seal", sealing::begin(self.context, seal, &self.plan.name)).await?),
             None => None,
         };
-        let jobs = saga.step("arm_resume", self.arm_resume()).await?;
+        let google = self.plan.bigquery().next().is_some();
+        let stands_still = google || !self.context.config.ingestion.scheduler_jobs.is_empty();
+        let jobs = match stands_still {
+            true => saga.step("arm_resume", self.arm_resume()).await?,
+            false => vec![],
+        };
         let paused_at = self.context.now();
         let latest = tokio::time::Instant::now() + self.plan.resume_within.as_duration();
-        saga.step("pause", self.in_time(latest, self.pause(&jobs))).await?;
-        let fresh = saga.step("drain", self.in_time(latest, self.drain())).await?;
+        let mut fresh = BTreeMap::new();
+        if stands_still {
+            saga.step("pause", self.in_time(latest, self.pause(&jobs))).await?;
+            fresh = saga.step("drain", self.in_time(latest, self.drain())).await?;
+        }
         let (cut_at, snapshots, cuts) = saga.step("snapshot", self.in_time(latest, self.snapshot(&jobs))).await?;
-        saga.step("resume", self.resume(&jobs)).await?;
+        if stands_still {
+            saga.step("resume", self.resume(&jobs)).await?;
+        }
         let resumed_at = self.context.now();
 
         let captured = capture::Capture {
@@ -174,16 +184,24 @@ impl Work<'_> {
             snapshots: &snapshots,
             sealing: sealing.as_ref(),
         };
-        let mut sources = saga.step("capture", captured.bigquery()).await?;
-        if let Some(place) = &self.plan.staging {
-            saga.step("unstage", self.unstage(place)).await?;
+        let mut sources = Vec::new();
+        if google {
+            sources = saga.step("capture", captured.bigquery()).await?;
+            if let Some(place) = &self.plan.staging {
+                saga.step("unstage", self.unstage(place)).await?;
+            }
         }
-        sources.extend(saga.step("sheets", captured.sheets()).await?);
+        if self.plan.sheets().next().is_some() {
+            sources.extend(saga.step("sheets", captured.sheets()).await?);
+        }
         if !cuts.is_empty() {
             let streamed = streamed::capture(self.context, self.plan, cuts, (&primary, sealing.as_ref()));
             sources.extend(saga.step("stream", streamed).await?);
         }
-        let validation = saga.step("validate", captured.validation()).await?;
+        let validation = match google {
+            true => saga.step("validate", captured.validation()).await?,
+            false => vec![],
+        };
         if destinations.len() > 1 {
             let objects = sources.iter().flat_map(SourceRecord::objects);
             let objects = objects.map(|object| (object.key.clone(), object.in_store().size_bytes)).collect();

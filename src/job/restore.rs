@@ -265,18 +265,10 @@ impl Work<'_> {
             saga.step(&self.named("arm_safeguard"), self.arm_safeguard()).await?;
             saga.step(&self.named("safeguard"), self.safeguard()).await?;
         }
-        saga.step(&self.named("prepare"), self.prepare()).await?;
-        saga.step(&self.named("tables"), self.tables(&loaded)).await?;
-        let staging = self.staging()?;
-        if let Some(staging) = &staging {
-            saga.step(&self.named("arm_staging"), staging.arm()).await?;
-        }
-        saga.step(&self.named("load"), self.load(&loaded, staging.as_ref())).await?;
-        if let Some(staging) = &staging {
-            saga.step(&self.named("unstage"), staging.finish(&self.named("arm_staging"))).await?;
-        }
-        let views = saga.step(&self.named("views"), self.views(&loaded)).await?;
-        saga.step(&self.named("policies"), self.policies(&loaded, &views)).await?;
+        let views = match self.plan.datasets.is_empty() {
+            true => Views::default(),
+            false => self.make_datasets(saga, &loaded).await?,
+        };
         if !self.plan.sheets.is_empty() {
             saga.step(&self.named("arm_sheets"), self.arm_sheets()).await?;
             saga.step(&self.named("sheets"), self.sheets(&loaded)).await?;
@@ -302,6 +294,23 @@ impl Work<'_> {
         let backup = self.plan.backup.clone();
         let view_count = views.count;
         Ok(Restored { backup, tables, view_count, tabs, sources, validations, timings: vec![], differences })
+    }
+
+    /// Datasets, tables, rows, views, policies.
+    async fn make_datasets(&self, saga: &mut Saga<'_>, loaded: &Loaded) -> Result<Views, JobError> {
+        saga.step(&self.named("prepare"), self.prepare()).await?;
+        saga.step(&self.named("tables"), self.tables(loaded)).await?;
+        let staging = self.staging()?;
+        if let Some(staging) = &staging {
+            saga.step(&self.named("arm_staging"), staging.arm()).await?;
+        }
+        saga.step(&self.named("load"), self.load(loaded, staging.as_ref())).await?;
+        if let Some(staging) = &staging {
+            saga.step(&self.named("unstage"), staging.finish(&self.named("arm_staging"))).await?;
+        }
+        let views = saga.step(&self.named("views"), self.views(loaded)).await?;
+        saga.step(&self.named("policies"), self.policies(loaded, &views)).await?;
+        Ok(views)
     }
 
     async fn read(&self) -> Result<Done<Loaded>, JobError> {

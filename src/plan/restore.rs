@@ -141,7 +141,7 @@ impl RestorePlan {
     pub fn pauses(&self) -> bool {
         self.datasets.iter().any(|dataset| dataset.source == dataset.target)
             || self.sheets.iter().any(|sheet| sheet.source == sheet.target)
-            || self.streamed.iter().any(|source| source.replaces)
+            || (!self.pause.is_empty() && self.streamed.iter().any(|source| source.replaces))
     }
 
     pub fn tables(&self) -> impl Iterator<Item = &TableRestore> {

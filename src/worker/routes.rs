@@ -574,9 +574,13 @@ struct Restore {
     #[serde(default)]
     tables: Vec<String>,
     /// Another dataset: DATASET or PROJECT.DATASET.
-    #[serde(alias = "target_database")]
     into: Option<String>,
     into_spreadsheet: Option<String>,
+    /// Another database; of a backup of datasets the same as `into`.
+    target_database: Option<String>,
+    /// Only these sources, by their names in the configuration.
+    #[serde(default)]
+    sources: Vec<String>,
     #[serde(default)]
     replace: bool,
     /// With `replace`: the backup's name once more.
@@ -596,12 +600,19 @@ async fn restore(
     request: Request,
 ) -> Answered {
     let (headers, restore): (_, Restore) = body(request).await?;
-    let into = restore.into.as_deref().map(|text| worker.context.dataset(text).map_err(no_name));
+    let datasets = worker.context.bigquery_sources().next().is_some();
+    let (dataset, target_db) = match restore.target_database {
+        Some(dataset) if datasets => (restore.into.or(Some(dataset)), None),
+        other => (restore.into, other),
+    };
+    let into = dataset.as_deref().map(|text| worker.context.dataset(text).map_err(no_name));
     let request = RestoreRequest {
         tables: restore.tables.iter().map(|text| Pattern::new(text)).collect(),
         into: into.transpose()?,
         replace: restore.replace,
         into_spreadsheet: restore.into_spreadsheet,
+        target_db,
+        sources: restore.sources,
         ..RestoreRequest::default()
     };
     if restore.replace && !restore.dry_run {

@@ -206,7 +206,8 @@ pub fn manifest(manifest: &Manifest) -> String {
     let mut out = format!("backup {}\n", manifest.name);
     out.push_str(&format!("  {}\n", manifest_line(manifest)));
     if let Some(cut) = manifest.cut_at {
-        out.push_str(&format!("  the data is of {cut}, one instant for every table\n"));
+        let every = if manifest.bigquery().next().is_some() { ", one instant for every table" } else { "" };
+        out.push_str(&format!("  the data is of {cut}{every}\n"));
     }
     out.push_str(&format!("  committed {} by {}\n", manifest.committed_at, manifest.tool));
     if let Some(pause) = &manifest.pause {

@@ -1,6 +1,11 @@
 //! The documented commands of two systems, as their operators know them, and what they see.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::Stdio;
+
+use reqwest::Method;
+use serde_json::{Value, json};
 
 use super::{Server, clean};
 use crate::estate::Run;
@@ -142,4 +147,62 @@ fn the_commands_of_brownie() {
     seen.push(profile.seen(&["delete", name, "--confirm", name]));
     insta::assert_snapshot!("brownie", seen.join("\n\n"));
     assert_eq!(server.sql("brownie_metadata_test", "SELECT count(*) FROM incidents"), "50");
+}
+
+/// The calls of the document, as its operators make them with curl.
+#[test]
+fn the_calls_of_brownie() {
+    let Some(server) = Server::start() else { return };
+    server.sql("postgres", "CREATE DATABASE brownie_metadata");
+    server.sql("brownie_metadata", "CREATE TABLE incidents (id serial PRIMARY KEY, title text); INSERT INTO incidents (title) SELECT 'incident ' || i FROM generate_series(1, 50) i;");
+    let vault = server.directory.path().join("vault").display().to_string();
+    let config = format!("{EXAMPLES}/brownie.toml");
+    let mut command =
+        server.command(Path::new(&config), "brownie_metadata", &["serve", "--listen", "127.0.0.1:0", "--schedule"]);
+    command.current_dir(server.directory.path()).env("BACKUP_DESTINATION", vault);
+    let mut worker = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the worker starts");
+    let mut line = String::new();
+    BufReader::new(worker.stdout.take().expect("its output")).read_line(&mut line).expect("it says where it listens");
+    let url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap_or_default().to_string();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let call = |method: Method, path: &str, body: Value| -> (u16, Value) {
+        runtime.block_on(async {
+            let request = http.request(method, format!("{url}{path}"));
+            let request = if body.is_null() { request } else { request.json(&body) };
+            let response = request.send().await.expect("the worker answers");
+            let status = response.status().as_u16();
+            (status, serde_json::from_str(&response.text().await.expect("a body")).unwrap_or_default())
+        })
+    };
+    let tried = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let (status, made) =
+            call(Method::POST, "/backup/create?wait=120", json!({"backup_name": "my-backup-2024-01-15"}));
+        assert_eq!((status, &made["state"]), (200, &json!("done")), "{made}");
+        let name = made["result"]["name"].as_str().expect("its name").to_string();
+        assert!(name.ends_with("my-backup-2024-01-15"), "{name}");
+        let (status, listed) = call(Method::GET, "/backup/list", Value::Null);
+        assert_eq!((status, &listed["backups"][0]["name"]), (200, &json!(name)), "{listed}");
+
+        let body = json!({"backup_name": name, "target_database": "brownie_metadata_test"});
+        let (status, restored) = call(Method::POST, "/backup/restore?wait=120", body.clone());
+        assert_eq!((status, &restored["state"]), (200, &json!("done")), "{restored}");
+        assert_eq!(server.sql("brownie_metadata_test", "SELECT count(*) FROM incidents"), "50");
+        let (status, refused) = call(Method::POST, "/backup/restore?wait=120", body);
+        assert_eq!(status, 409, "there is a database of that name now: {refused}");
+
+        let (status, health) = call(Method::GET, "/backup/status", Value::Null);
+        assert_eq!(status, 200, "{health}");
+        let (status, next) = call(Method::GET, "/backup/next-backup", Value::Null);
+        assert!(status == 200 && next["next_backups"][0]["tier"] == "daily", "{next}");
+        let (status, cleaned) = call(Method::POST, "/backup/cleanup?wait=120", json!({}));
+        assert_eq!((status, &cleaned["state"]), (200, &json!("done")), "{cleaned}");
+        let (status, now) = call(Method::POST, "/backup/run-now?wait=120", json!({}));
+        assert_eq!((status, &now["state"]), (200, &json!("done")), "{now}");
+    }));
+    let _ = worker.kill();
+    let _ = worker.wait();
+    if let Err(panic) = tried {
+        std::panic::resume_unwind(panic);
+    }
 }
