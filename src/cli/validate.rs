@@ -43,7 +43,7 @@ pub(super) async fn run(context: &Context, args: Args, output: &Output) -> Resul
         None => match context.bigquery_sources().next() {
             Some((_, source)) => source.dataset.clone(),
             None => {
-                let message = "there is no BigQuery source; hint: name a dataset with --dataset".into();
+                let message = "there is no BigQuery source; hint: name a dataset with --dataset, or ask a backup's files: --offline".into();
                 return Err(Failure::Invalid { object: "configuration".into(), message }.into());
             }
         },

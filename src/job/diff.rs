@@ -92,7 +92,10 @@ pub async fn run(context: &Context, entry: &Entry, request: &DiffRequest) -> Res
     if records.is_empty() {
         let names: Vec<&str> =
             entry.manifest.bigquery().flat_map(|s| &s.tables).map(|record| record.table.table()).collect();
-        let message = format!("holds no such table; hint: it holds {}", names.join(", "));
+        let message = match names.is_empty() {
+            true => "holds no BigQuery tables; hint: a restore of a database or of files beside (--target-db, --to) compares".into(),
+            false => format!("holds no such table; hint: it holds {}", names.join(", ")),
+        };
         return Err(Failure::NotFound { object: entry.manifest.name.to_string(), message }.into());
     }
     let entry = &sealing::open(context, entry).await?;
