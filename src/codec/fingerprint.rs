@@ -36,7 +36,8 @@ pub struct TableFingerprint {
 }
 
 impl Hashes {
-    fn add(&mut self, hash: i64) {
+    /// Takes in one row by its hash.
+    pub fn add(&mut self, hash: i64) {
         self.count += 1;
         self.xor ^= hash;
         self.sum += i128::from(hash);

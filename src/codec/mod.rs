@@ -15,6 +15,7 @@ pub mod fingerprint;
 mod lines;
 pub mod ndjson;
 pub mod parquet;
+pub mod pg_dump;
 pub mod row_json;
 pub mod seal;
 pub mod stats;

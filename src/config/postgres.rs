@@ -3,7 +3,6 @@
 use toml::Value;
 
 use super::reader::Reader;
-use super::source::{FingerprintSetting, read_fingerprint};
 use super::tier::TableFormat;
 use crate::model::DatabaseUrl;
 
@@ -15,7 +14,8 @@ pub struct PostgresSource {
     pub globals: bool,
     /// In which format tables are exported beside the dump, for queries; `None`: not at all.
     pub export: Option<TableFormat>,
-    pub fingerprint: FingerprintSetting,
+    /// Whether sums, least and greatest values of the columns are taken too, which reads every table once more.
+    pub totals: bool,
     pub format: DumpFormat,
     /// Jobs of `pg_restore`, and of `pg_dump` in the directory format; `None`: as the size asks for.
     pub jobs: Option<usize>,
@@ -57,7 +57,7 @@ pub(super) fn read_postgres(reader: &mut Reader) -> Option<PostgresSource> {
             None
         }
     };
-    let fingerprint = read_fingerprint(reader);
+    let totals = reader.flag("totals").unwrap_or(false);
     let format = match reader.text("format").as_deref() {
         None | Some("custom") => DumpFormat::Custom,
         Some("directory") => DumpFormat::Directory,
@@ -77,5 +77,5 @@ pub(super) fn read_postgres(reader: &mut Reader) -> Option<PostgresSource> {
     if url.database == maintenance_db {
         reader.problem("maintenance_db", "must be another database than the one that is backed up; hint: template1");
     }
-    Some(PostgresSource { url, globals, export, fingerprint, format, jobs, tools, maintenance_db, scratch })
+    Some(PostgresSource { url, globals, export, totals, format, jobs, tools, maintenance_db, scratch })
 }

@@ -151,7 +151,7 @@ fn read_bigquery(reader: &mut Reader, project: Option<&str>) -> Option<BigQueryS
     })
 }
 
-pub(super) fn read_fingerprint(reader: &mut Reader) -> FingerprintSetting {
+fn read_fingerprint(reader: &mut Reader) -> FingerprintSetting {
     match reader.take("fingerprint") {
         None => FingerprintSetting::On,
         Some(Value::String(text)) if text == "on" => FingerprintSetting::On,

@@ -176,8 +176,8 @@ fn part(name: &str) -> String {
 }
 
 /// A backup's objects, opened.
-struct EntryVault {
-    store: Arc<dyn Store>,
+pub(super) struct EntryVault {
+    pub store: Arc<dyn Store>,
 }
 
 #[async_trait]

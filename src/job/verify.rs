@@ -6,6 +6,7 @@ use futures::{StreamExt, stream};
 use serde::Serialize;
 
 use super::inspect::{self, TableReader};
+use super::streamed::EntryVault;
 use super::{Context, JobError, copies, sealing};
 use crate::catalog::{Entry, MANIFEST, STATEMENT};
 use crate::config::TableFormat;
@@ -13,7 +14,7 @@ use crate::manifest::{ObjectRecord, TableRecord};
 use crate::model::schema::Schema;
 use crate::model::{BackupName, Digests, Failure};
 use crate::plan::backup::folder;
-use crate::source::bigquery::Definition;
+use crate::source::{self, bigquery::Definition};
 
 /// Outcome of a verification.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -170,8 +171,28 @@ pub(super) async fn of_bytes(context: &Context, entry: &Entry, depth: Depth) -> 
     let in_tables: HashSet<&str> =
         tables.iter().flat_map(|table| &table.objects).map(|object| object.key.as_str()).collect();
 
+    let (mut in_sources, mut doubts) = (HashSet::new(), Vec::new());
+    for record in opened.iter().flat_map(|_| &manifest.sources) {
+        match source::check(record, &EntryVault { store: opened.as_ref().unwrap_or(entry).store.clone() }).await {
+            Ok(checked) => {
+                in_sources.extend(checked.objects);
+                findings.extend(checked.differences.into_iter().map(|message| {
+                    let object = format!("source '{}'", record.name());
+                    Finding { object, kind: FindingKind::Corrupt, message }
+                }));
+            }
+            Err(Failure::Corrupt { object, message }) => {
+                doubts.push((record, Finding { object, kind: FindingKind::Corrupt, message }));
+            }
+            // Told by the check of the object itself.
+            Err(Failure::NotFound { .. } | Failure::Sealed { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+
     // What is no table file: definitions, sheets; all of it, where the content is not read.
-    let others: Vec<&ObjectRecord> = manifest.objects().filter(|o| !in_tables.contains(o.key.as_str())).collect();
+    let read = |object: &&ObjectRecord| in_tables.contains(object.key.as_str()) || in_sources.contains(&object.key);
+    let others: Vec<&ObjectRecord> = manifest.objects().filter(|object| !read(object)).collect();
     let checked: Vec<Result<Vec<Finding>, Failure>> = stream::iter(others)
         .map(|object| plain(entry, opened.as_ref(), object))
         .buffer_unordered(context.config.parallel)
@@ -179,6 +200,13 @@ pub(super) async fn of_bytes(context: &Context, entry: &Entry, depth: Depth) -> 
         .await;
     for found in checked {
         findings.extend(found?);
+    }
+
+    for (record, doubt) in doubts {
+        // Where an object's bytes are not what was written, that says more.
+        if !record.objects().iter().any(|object| findings.iter().any(|finding| finding.object == object.key)) {
+            findings.push(doubt);
+        }
     }
 
     let total = tables.len();

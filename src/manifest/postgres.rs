@@ -1,12 +1,14 @@
 //! A PostgreSQL database in a backup.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::record::{ObjectRecord, TableRecord};
 use super::streamed::{Item, StreamedRecord};
-use crate::model::Totals;
 use crate::model::schema::Schema;
+use crate::model::{Fingerprint, Totals};
 
 /// A database as of one exported snapshot.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -96,6 +98,9 @@ pub struct DumpRecord {
     pub size_bytes: u64,
     /// One of the custom format; of the directory format its files, by their names. Each compressed by zstd.
     pub objects: Vec<ObjectRecord>,
+    /// The settings of its session that decide how values are written, and that a dump does not make itself.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
 }
 
 /// A table's figures.
@@ -107,7 +112,11 @@ pub struct PostgresTable {
     pub size_bytes: u64,
     /// How its columns were read, in BigQuery's types; what those do not hold was read as text.
     pub columns: Schema,
-    /// Taken under the dump's snapshot; absent when the setting is off.
+    /// Of the rows as the dump holds them: each row in COPY's text form hashed by FARM_FINGERPRINT (one above 1 MiB: its
+    /// SHA-256), in any order. Absent when the dump's format was not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<Fingerprint>,
+    /// From a second pass under the dump's snapshot, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Totals>,
 }
@@ -177,7 +186,7 @@ impl StreamedRecord for PostgresRecord {
             name: table.full_name(),
             row_count: Some(table.row_count),
             size_bytes: Some(table.size_bytes),
-            proven: Some(table.proof.is_some()),
+            proven: Some(table.fingerprint.is_some() || table.proof.is_some()),
             remark: String::new(),
         };
         let large = self.large_objects.iter().map(|all| Item {

@@ -12,3 +12,20 @@ pub mod streamed;
 #[cfg(test)]
 mod testing;
 pub mod usage;
+
+use self::streamed::{Checked, Vault};
+use crate::manifest::SourceRecord;
+use crate::model::Failure;
+
+/// Holds what a source's objects contain against its record: no system that it was taken of is asked.
+///
+/// # Errors
+/// The vault's own; `Corrupt` when an object's content is not of its format.
+pub async fn check(record: &SourceRecord, vault: &dyn Vault) -> Result<Checked, Failure> {
+    match record {
+        SourceRecord::Postgres(record) => postgres::check(record, vault).await,
+        SourceRecord::Sqlite(record) => sqlite::check(record, vault).await,
+        SourceRecord::Files(record) => files::check(record, vault).await,
+        _ => Ok(Checked::default()),
+    }
+}

@@ -56,6 +56,15 @@ pub trait Vault: Send + Sync {
     async fn read_range(&self, object: &ObjectRecord, range: Range<u64>) -> Result<Option<Bytes>, Failure>;
 }
 
+/// What reading a source's stored objects gave, beyond their digests.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// Keys of the objects that were read whole, and are what was written.
+    pub objects: Vec<String>,
+    /// What their content holds, and the record says otherwise.
+    pub differences: Vec<String>,
+}
+
 /// A source whose data passes through this process.
 #[async_trait]
 pub trait Streamed: Send + Sync {

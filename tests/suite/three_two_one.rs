@@ -126,8 +126,14 @@ fn its_operators_commands_work_as_they_know_them() {
     let name = backup["name"].as_str().expect("a name").to_string();
     insta::assert_snapshot!("three_two_one_list", machine.shown(&machine.run(&["list"])));
     insta::assert_snapshot!("three_two_one_show", machine.shown(&machine.run(&["show", &name])));
-    machine.run(&["stats"]);
-    machine.run(&["verify", &name]);
+    for (called, args) in [
+        ("stats", &["stats"][..]),
+        ("verify", &["verify", &name]),
+        ("retention", &["retention", "--dry-run"]),
+        ("schedule", &["schedule", "status"]),
+    ] {
+        insta::assert_snapshot!(format!("three_two_one_{called}"), machine.shown(&machine.run(args)));
+    }
 
     // backup_metadata.json: by relative path, in each place.
     for place in ["backup", "second"] {
@@ -188,7 +194,6 @@ fn its_operators_commands_work_as_they_know_them() {
     assert_eq!(machine.read("system/env/production.env"), "MODE=production\n");
     assert_eq!(machine.notes("data/app.db"), 2);
 
-    machine.run(&["retention", "--dry-run"]);
     machine.run(&["repair", "--all"]);
     machine.run(&["verify", "--all"]);
     let status = machine.estate.strongroom(&["status", "--json"]);

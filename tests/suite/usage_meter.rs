@@ -73,7 +73,8 @@ fn seen(place: &Place, run: Run) -> String {
         };
         let words: Vec<&str> = line.split(' ').collect();
         let unit = |i: usize| words.get(i + 1).is_some_and(|next| ["B", "KiB", "MiB"].contains(next));
-        let shown = |(i, word): (usize, &&str)| match word.contains(&year) || unit(i) {
+        let is_time = |word: &str| word.parse::<jiff::Timestamp>().is_ok_and(|at| at > jiff::Timestamp::now());
+        let shown = |(i, word): (usize, &&str)| match word.contains(&year) || is_time(word) || unit(i) {
             true => digits(word),
             false => (*word).to_string(),
         };
@@ -177,6 +178,7 @@ fn the_guides_commands_on_sqlite() {
     say(&place, &["usage", "backup"]);
     say(&place, &["usage", "validate", "--check-counts", "--check-integrity"]);
     say(&place, &["usage", "health"]);
+    say(&place, &["schedule", "status"]);
 
     // The document has the guide's shape, and nobody in it.
     let backup = place.backup(&[]);

@@ -121,15 +121,19 @@ impl Contents {
         Ok(())
     }
 
-    /// Reads what is left of the archives that are read in whole: only then are they known to be what was written.
+    /// Reads what is left of the archives that are read in whole: only then are they known to be what was written. Gives their
+    /// numbers.
     ///
     /// # Errors
     /// `Corrupt` when one is not.
-    pub fn finish(self) -> Result<(), Failure> {
-        for (_, mut cursor) in self.open {
-            cursor.drain()?;
+    pub fn finish(self) -> Result<Vec<usize>, Failure> {
+        let mut whole = vec![];
+        for (archive, mut cursor) in self.open {
+            if cursor.drain()? {
+                whole.push(archive);
+            }
         }
-        Ok(())
+        Ok(whole)
     }
 }
 
@@ -201,12 +205,13 @@ impl Cursor {
         }
     }
 
-    fn drain(&mut self) -> Result<(), Failure> {
-        let Way::Stream { pieces, .. } = &mut self.way else { return Ok(()) };
+    /// Whether it was read from its beginning, and so is known to be what was written.
+    fn drain(&mut self) -> Result<bool, Failure> {
+        let Way::Stream { pieces, .. } = &mut self.way else { return Ok(false) };
         loop {
             let left = pieces.left()?;
             if left == 0 {
-                return Ok(());
+                return Ok(true);
             }
             pieces.consume(left);
         }

@@ -27,7 +27,7 @@ use self::pack::{Last, Packed, Piece, Progress, broken, local};
 use self::unpack::{Selected, Wanted};
 use self::walk::{Kind, Stat, Walk, failure};
 use super::streamed::{
-    Cut, ItemFacts, RestoredItem, RestoredSource, Sink, Streamed, StreamedFacts, StreamedRestore, Vault, Wish,
+    Checked, Cut, ItemFacts, RestoredItem, RestoredSource, Sink, Streamed, StreamedFacts, StreamedRestore, Vault, Wish,
 };
 use crate::codec::archive::{IndexReader, What};
 use crate::config::FilesSource;
@@ -167,6 +167,23 @@ impl Streamed for Files {
         let run = wish.run.clone();
         blocking(move || take_back(&target, &run)).await
     }
+}
+
+/// Holds every content of a stored tree against its index.
+///
+/// # Errors
+/// The vault's own; `Corrupt` when an archive or the index is none of ours.
+pub async fn check(record: &FilesRecord, vault: &dyn Vault) -> Result<Checked, Failure> {
+    let index = fetch_index(vault, &record.index).await?;
+    let (ask, asked) = mpsc::channel(1);
+    let contents = Contents::new(ask, record.archives.clone(), true);
+    let file_count = record.file_count;
+    let work = blocking(move || unpack::check(&index, contents, file_count));
+    let (outcome, ()) = tokio::join!(work, fetch::serve(vault, &record.archives, asked));
+    let (differences, whole) = outcome?;
+    let archives = whole.into_iter().filter_map(|archive| record.archives.get(archive));
+    let objects = archives.map(|archive| &archive.object).chain([&record.index]);
+    Ok(Checked { objects: objects.map(|object| object.key.clone()).collect(), differences })
 }
 
 /// A tree that is about to be read.

@@ -151,6 +151,43 @@ fn write(placer: &mut Placer, contents: &mut Contents, entry: &Entry, content: &
     placer.settle(&file, entry)
 }
 
+/// Reads every content that an index tells of, and holds it against that. Gives what differs, and the numbers of the archives
+/// that were read whole.
+///
+/// # Errors
+/// When something cannot be read, or is none of ours.
+pub fn check(
+    index: &File,
+    mut contents: Contents,
+    expected_file_count: u64,
+) -> Result<(Vec<String>, Vec<usize>), Failure> {
+    let mut differences = Vec::new();
+    let mut file_count = 0;
+    let everything = Wanted(&[]);
+    let mut entries = Selected::new(index, &everything)?;
+    while let Some(entry) = entries.next_entry()? {
+        let What::File(content) = &entry.what else { continue };
+        file_count += 1;
+        if content.hard_link.is_some() {
+            continue; // the content is the other name's
+        }
+        let mut digester = Digester::new();
+        if let Some(place) = content.place {
+            contents.copy(place, content.size_bytes, |bytes| {
+                digester.update(bytes);
+                Ok(())
+            })?;
+        }
+        if digester.finish().sha256 != content.sha256 && differences.len() < NAMED {
+            differences.push(format!("{}: the archive holds another content than the index says", entry.path));
+        }
+    }
+    if file_count != expected_file_count {
+        differences.push(format!("the index holds {file_count} files, recorded were {expected_file_count}"));
+    }
+    Ok((differences, contents.finish()?))
+}
+
 /// Compares a tree with its index: every entry, every byte. What differs; empty when it is the same.
 ///
 /// # Errors

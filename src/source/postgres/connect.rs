@@ -19,8 +19,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::model::{DatabaseUrl, Failure, SslMode};
 
 /// What makes the text of every value the same on every server and at every time.
-const SESSION: &str = "SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; \
-    SET extra_float_digits = 1; SET bytea_output = 'hex'; SET lc_monetary = 'C'; SET search_path = ''; \
+pub(super) const SESSION: &str = "SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; \
+    SET extra_float_digits = 1; SET quote_all_identifiers = off; SET bytea_output = 'hex'; SET lc_monetary = 'C'; SET search_path = ''; \
     SET row_security = off; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
     SET lock_timeout = '60s'; SET client_min_messages = 'warning'";
 

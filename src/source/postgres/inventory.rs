@@ -1,6 +1,6 @@
 //! What a database consists of, by its catalog.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -28,7 +28,7 @@ WITH RECURSIVE base (oid, base, typmod) AS (
 SELECT n.nspname::text, c.relname::text, pg_catalog.pg_table_size(c.oid), c.reltuples::float8,
     a.attname::text, a.attnotnull,
     CASE WHEN a.atttypmod <> -1 THEN a.atttypmod ELSE b.typmod END,
-    b.base, t.typtype::text, pg_catalog.format_type(a.atttypid, a.atttypmod)
+    b.base, t.typtype::text, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attgenerated <> ''
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -59,6 +59,8 @@ pub(super) struct ColumnShape {
     pub wire: Option<Wire>,
     /// PostgreSQL's name of the type.
     pub kind: String,
+    /// Computed from others, and so no part of a dump.
+    pub generated: bool,
 }
 
 impl TableShape {
@@ -76,6 +78,16 @@ impl TableShape {
 
     pub fn wires(&self) -> Vec<Wire> {
         self.columns.iter().map(|column| column.wire.unwrap_or(Wire::Bytes)).collect()
+    }
+
+    /// The statement that sends its rows as a dump holds them.
+    pub fn text_sql(&self) -> String {
+        let columns = self.columns.iter().filter(|column| !column.generated).map(|column| quoted(&column.name));
+        let columns: Vec<String> = columns.collect();
+        match columns.as_slice() {
+            [] => format!("COPY {} TO STDOUT", self.sql_name()),
+            columns => format!("COPY {} ({}) TO STDOUT", self.sql_name(), columns.join(", ")),
+        }
     }
 
     /// The statement that sends its rows.
@@ -169,7 +181,8 @@ pub(super) async fn tables(client: &Client, url: &DatabaseUrl) -> Result<Vec<Tab
                     field_type = FieldType::Bytes; // nobody says in which encoding the texts are
                 }
                 let field = Field::new(unique(&name, &table.columns), field_type, mode);
-                table.columns.push(ColumnShape { name, field, wire, kind: row.try_get(9)? });
+                let (kind, generated) = (row.try_get(9)?, row.try_get(10)?);
+                table.columns.push(ColumnShape { name, field, wire, kind, generated });
             }
             Ok(())
         };
@@ -222,6 +235,15 @@ fn mapped(oid: u32, modifier: i32, kind: &str) -> (FieldType, Option<Wire>) {
         _ if kind == "e" => (FieldType::String, Some(Wire::Bytes)),
         _ => (FieldType::String, None),
     }
+}
+
+/// What decides how values are written as text, and differs from database to database: as a new session of this user has it.
+pub(super) async fn text_settings(client: &Client, url: &DatabaseUrl) -> Result<BTreeMap<String, String>, Failure> {
+    let sql = "SELECT name, reset_val FROM pg_catalog.pg_settings WHERE name IN ('bytea_output', 'lc_monetary')";
+    let read =
+        |row: &Row| -> Result<(String, String), tokio_postgres::Error> { Ok((row.try_get(0)?, row.try_get(1)?)) };
+    let rows = rows(client, url, sql).await?;
+    rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| failure(url, &error))
 }
 
 /// Where sequences stand.
@@ -384,6 +406,7 @@ mod tests {
             field: Field::nullable(name, FieldType::Int64),
             wire: None,
             kind: String::new(),
+            generated: false,
         };
         assert_eq!(unique("A", &[column("a")]), "A_2");
         assert_eq!(unique("b", &[column("a")]), "b");

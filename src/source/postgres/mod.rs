@@ -1,7 +1,8 @@
-//! A PostgreSQL database: dumped by `pg_dump` under one exported snapshot, under which its tables are counted and
-//! fingerprinted (and exported, where that is asked for) as well; restored by `pg_restore` beside what is there, compared, and
+//! A PostgreSQL database: dumped by `pg_dump` under one exported snapshot, its rows counted and fingerprinted as they pass (and
+//! read once more under that snapshot where totals or exports are asked for); restored by `pg_restore` beside what is there, compared, and
 //! put in place by renaming.
 
+mod check;
 mod connect;
 mod decode;
 mod dump;
@@ -11,6 +12,8 @@ mod restore;
 mod rows;
 mod tools;
 
+use std::collections::{BTreeMap, HashMap};
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -18,15 +21,19 @@ use serde_json::json;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
+pub use self::check::check;
 pub(super) use self::connect::connect;
-use self::dump::Dump;
+use self::dump::{Dump, Dumped};
 use self::inventory::{OLDEST, TableShape, execute, names, text};
-use self::rows::{Export, ReadTable, Reading, table_id};
+use self::rows::{Export, ReadTable, Reading, Taken, table_id};
 use self::tools::Tool;
 use super::bigquery::Definition;
 use super::streamed::{Cut, ItemFacts, RestoredSource, Sink, Streamed, StreamedFacts, StreamedRestore, Vault, Wish};
-use crate::config::{DumpFormat, FingerprintSetting, PostgresSource};
-use crate::manifest::{DatabaseProperties, ExtensionRecord, PostgresRecord, SequenceRecord, SourceRecord, TableRecord};
+use crate::codec::fingerprint::Hashes;
+use crate::config::{DumpFormat, PostgresSource};
+use crate::manifest::{
+    DatabaseProperties, DumpRecord, ExtensionRecord, PostgresRecord, SequenceRecord, SourceRecord, TableRecord,
+};
 use crate::model::{DatabaseUrl, Failure};
 use crate::plan::Refusal;
 
@@ -263,15 +270,7 @@ impl PostgresCut {
         }))
     }
 
-    fn figured(&self, size_bytes: u64) -> bool {
-        match self.settings.fingerprint {
-            FingerprintSetting::Off => false,
-            FingerprintSetting::On => true,
-            FingerprintSetting::UpTo(most) => size_bytes <= most,
-        }
-    }
-
-    async fn dump(&self, tool: &Tool, sink: &dyn Sink) -> Result<crate::manifest::DumpRecord, Failure> {
+    async fn dump(&self, tool: &Tool, sink: &dyn Sink) -> Result<Dumped, Failure> {
         let dump = Dump { url: &self.settings.url, tool, snapshot: &self.snapshot, sink };
         match self.settings.format {
             DumpFormat::Custom => dump.custom().await,
@@ -279,6 +278,49 @@ impl PostgresCut {
                 dump.directory(self.settings.jobs.unwrap_or(READERS), self.settings.scratch.as_deref()).await
             }
         }
+    }
+
+    /// The dump, and every table's figures: those of the rows in it, and others where they are asked for, or the rows in it
+    /// could not be read.
+    async fn read(&self, tool: &Tool, sink: &dyn Sink) -> Result<(DumpRecord, Vec<ReadTable>), Failure> {
+        let progress = |done: usize, total: usize, what: &str| sink.progress(done, total, what);
+        let none = BTreeMap::new();
+        let reading = Reading {
+            url: &self.settings.url,
+            snapshot: Some(&self.snapshot),
+            parallel: READERS,
+            taken: &|_| Taken::Totals,
+            settings: &none,
+            export: self.settings.export.map(|format| Export { format, source: &self.name, sink }),
+            progress: &progress,
+        };
+        let twice = self.settings.totals || self.settings.export.is_some();
+        let second = if twice { self.tables.clone() } else { vec![] };
+        let (Dumped { record, tables }, mut read) =
+            futures::future::try_join(self.dump(tool, sink), reading.all(second)).await?;
+        let Some(dumped) = tables else {
+            if !twice {
+                read = reading.all(self.tables.clone()).await?;
+            }
+            return Ok((record, read));
+        };
+        let dumped: HashMap<(&str, &str), &Hashes> =
+            dumped.iter().map(|table| ((table.schema.as_str(), table.table.as_str()), &table.rows)).collect();
+        if !twice {
+            read = self.tables.iter().cloned().map(ReadTable::of).collect();
+        }
+        for read in &mut read {
+            let table = &mut read.table;
+            let corrupt = |message: String| Failure::Corrupt { object: table.full_name(), message };
+            let rows = dumped.get(&(table.schema.as_str(), table.table.as_str()));
+            let rows = rows.ok_or_else(|| corrupt("is not in what pg_dump wrote".into()))?;
+            if twice && rows.count != table.row_count {
+                let message = format!("pg_dump wrote {} rows, the snapshot has {}", rows.count, table.row_count);
+                return Err(corrupt(message));
+            }
+            (table.row_count, table.fingerprint) = (rows.count, Some(rows::fingerprint(rows)));
+        }
+        Ok((record, read))
     }
 
     /// The table's record, where it was exported.
@@ -326,17 +368,8 @@ impl Cut for PostgresCut {
         let url = &self.settings.url;
         let major = self.server.1 / 10_000;
         let tool = tools::find("pg_dump", self.settings.tools.as_deref(), ("the server", major))?;
-        let figured = |size_bytes| self.figured(size_bytes);
-        let progress = |done: usize, total: usize, what: &str| sink.progress(done, total, what);
-        let reading = Reading {
-            url,
-            snapshot: Some(&self.snapshot),
-            parallel: READERS,
-            figured: &figured,
-            export: self.settings.export.map(|format| Export { format, source: &self.name, sink }),
-            progress: &progress,
-        };
-        let (dump, read) = futures::future::try_join(self.dump(&tool, sink), reading.all(self.tables.clone())).await?;
+        let (mut dump, read) = self.read(&tool, sink).await?;
+        dump.settings = inventory::text_settings(&self.client, url).await?;
         let globals = match self.settings.globals {
             true => {
                 let tool = tools::find("pg_dumpall", self.settings.tools.as_deref(), ("the server", major))?;

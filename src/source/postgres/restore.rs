@@ -4,6 +4,7 @@
 //! `{target}_before_restore_{run}`, where it is kept, and the new one to `{target}`. Whatever dies before that transaction leaves
 //! the target as it was.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,8 +14,8 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::connect::{connect, failure, literal, quoted};
-use super::inventory::{self, execute, names, text};
-use super::rows::Reading;
+use super::inventory::{self, TableShape, execute, names, text};
+use super::rows::{Reading, Taken};
 use super::tools::Tool;
 use super::{Postgres, dump, refusal};
 use crate::manifest::{DatabaseProperties, ObjectRecord, PostgresRecord, PostgresTable};
@@ -330,14 +331,20 @@ impl<'a> Restore<'a> {
                 None => differences.push(format!("{}: is no table of the backup", shape.full_name())),
             }
         }
-        let any = self.record.tables.iter().any(|table| table.proof.is_some());
-        let proven = |_: u64| any;
+        let recorded: HashMap<(&str, &str), &PostgresTable> =
+            self.record.tables.iter().map(|table| ((table.schema.as_str(), table.table.as_str()), table)).collect();
+        let taken = |shape: &TableShape| match recorded.get(&(shape.schema.as_str(), shape.table.as_str())) {
+            Some(table) if table.fingerprint.is_some() => Taken::Rows,
+            Some(table) if table.proof.is_some() => Taken::Totals,
+            _ => Taken::Count,
+        };
         let silent = |_: usize, _: usize, _: &str| {};
         let reading = Reading {
             url: inside,
             snapshot: None,
             parallel: self.wish.parallel.clamp(1, super::READERS),
-            figured: &proven,
+            taken: &taken,
+            settings: &self.record.dump.settings,
             export: None,
             progress: &silent,
         };
@@ -353,6 +360,9 @@ impl<'a> Restore<'a> {
                 Some(found) if found.row_count != table.row_count => {
                     Some(format!("{} rows, expected {}", found.row_count, table.row_count))
                 }
+                Some(found) if table.fingerprint.is_some() => {
+                    (found.fingerprint != table.fingerprint).then(|| "has other rows than the dump".into())
+                }
                 Some(found) => {
                     let figures = table.proof.as_ref().zip(found.proof.as_ref());
                     figures.and_then(|(then, now)| then.difference(now))
@@ -362,7 +372,7 @@ impl<'a> Restore<'a> {
                 name: name.clone(),
                 row_count: found.map(|found| found.row_count),
                 expected_row_count: Some(table.row_count),
-                proven: table.proof.as_ref().map(|_| difference.is_none()),
+                proven: (table.fingerprint.is_some() || table.proof.is_some()).then_some(difference.is_none()),
             });
             differences.extend(difference.map(|difference| format!("{name}: {difference}")));
         }
@@ -683,17 +693,17 @@ fn role_statements(globals: &str, missing: &[String], known: &[String]) -> Vec<S
 }
 
 /// The file's name within a dump in the directory format.
-fn file_name(object: &ObjectRecord) -> Option<String> {
+pub(super) fn file_name(object: &ObjectRecord) -> Option<String> {
     let name = object.key.rsplit('/').next()?;
     let name = name.strip_suffix(".age").unwrap_or(name).strip_suffix(".zst")?;
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     (!name.starts_with('.') && name.chars().all(plain)).then(|| name.to_string())
 }
 
-type Broken = Arc<Mutex<Option<Failure>>>;
+pub(super) type Broken = Arc<Mutex<Option<Failure>>>;
 
 /// An object's content, decompressed; to be read on a thread that may block.
-fn content(stream: crate::store::ByteStream, broken: &Broken) -> Result<Box<dyn Read + Send>, Failure> {
+pub(super) fn content(stream: crate::store::ByteStream, broken: &Broken) -> Result<Box<dyn Read + Send>, Failure> {
     let input = Noting { inner: Blocking::new(stream), broken: broken.clone() };
     let decoder = zstd::stream::read::Decoder::new(input)
         .map_err(|error| Failure::Corrupt { object: "dump".into(), message: error.to_string() })?;

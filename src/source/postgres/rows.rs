@@ -1,9 +1,9 @@
 //! Reads tables: their figures, and the files of those that are exported, in one pass over the rows.
 //!
-//! Rows come by binary COPY, are decoded on a thread of their own into batches of a few megabytes, and are gone when the
+//! To be held against a dump, rows come as a dump holds them. Otherwise they come by binary COPY, are decoded on a thread of their own into batches of a few megabytes, and are gone when the
 //! figures are taken and the file's bytes are on their way.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
@@ -13,15 +13,16 @@ use futures::StreamExt;
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio_postgres::Client;
 
-use super::connect::{connect, failure, literal};
+use super::connect::{SESSION, connect, failure, literal};
 use super::decode::{DecodeError, Decoder, Wire};
 use super::inventory::{TableShape, execute};
 use super::pipe::{PipeWriter, pipe};
-use crate::codec::{CodecError, avro, parquet};
+use crate::codec::fingerprint::Hashes;
+use crate::codec::{CodecError, avro, parquet, pg_dump};
 use crate::config::TableFormat;
 use crate::manifest::{ObjectRecord, PostgresTable};
 use crate::model::schema::Schema;
-use crate::model::{DatabaseUrl, DatasetId, Failure, TableId, Totals};
+use crate::model::{DatabaseUrl, DatasetId, Failure, Fingerprint, TableId, Totals};
 use crate::plan::figures::{Figures, Taker};
 use crate::source::streamed::Sink;
 
@@ -32,6 +33,9 @@ const WAITING: usize = 4;
 /// A row group of an export, which is also what its writer holds in memory.
 const GROUP_BYTES: usize = 32 << 20;
 
+/// The settings that `pg_dump` makes in its session, as it is called here.
+const AS_DUMPED: &str = "SET extra_float_digits = 3; SET quote_all_identifiers = on";
+
 /// How tables are read.
 pub(super) struct Reading<'a> {
     pub url: &'a DatabaseUrl,
@@ -39,10 +43,21 @@ pub(super) struct Reading<'a> {
     pub snapshot: Option<&'a str>,
     /// Connections at once.
     pub parallel: usize,
-    /// Whether a table of this size has a fingerprint and totals.
-    pub figured: &'a (dyn Fn(u64) -> bool + Sync),
+    pub taken: &'a (dyn Fn(&TableShape) -> Taken + Sync),
+    /// The settings under which the dump was written that rows are held against.
+    pub settings: &'a BTreeMap<String, String>,
     pub export: Option<Export<'a>>,
     pub progress: &'a (dyn Fn(usize, usize, &str) + Sync),
+}
+
+/// What is taken of a table, if it is not exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    Count,
+    /// Its rows' fingerprint as in a dump.
+    Rows,
+    /// The fingerprint and totals of its values.
+    Totals,
 }
 
 /// Where files of tables go.
@@ -77,6 +92,22 @@ pub(super) struct ReadTable {
     pub table: PostgresTable,
     pub shape: TableShape,
     pub export: Option<(TableFormat, ObjectRecord)>,
+}
+
+impl ReadTable {
+    /// A table of which nothing was read yet.
+    pub fn of(shape: TableShape) -> Self {
+        let table = PostgresTable {
+            schema: shape.schema.clone(),
+            table: shape.table.clone(),
+            row_count: 0,
+            size_bytes: shape.size_bytes,
+            columns: shape.columns(),
+            fingerprint: None,
+            proof: None,
+        };
+        Self { table, shape, export: None }
+    }
 }
 
 impl Reading<'_> {
@@ -128,16 +159,10 @@ impl Reading<'_> {
     async fn table(&self, client: &Client, mut shape: TableShape) -> Result<ReadTable, Failure> {
         loop {
             match self.pass(client, &shape).await? {
-                Ok((totals, export)) => {
-                    let table = PostgresTable {
-                        schema: shape.schema.clone(),
-                        table: shape.table.clone(),
-                        row_count: totals.row_count,
-                        size_bytes: shape.size_bytes,
-                        columns: shape.columns(),
-                        proof: (self.figured)(shape.size_bytes).then_some(totals),
-                    };
-                    return Ok(ReadTable { table, shape, export });
+                Ok(Passed { row_count, fingerprint, proof, export }) => {
+                    let mut read = ReadTable::of(shape);
+                    (read.table.row_count, read.table.fingerprint, read.table.proof) = (row_count, fingerprint, proof);
+                    return Ok(ReadTable { export, ..read });
                 }
                 Err((column, message)) => {
                     let name = shape.columns.get(column).map(|column| column.name.clone()).unwrap_or_default();
@@ -153,13 +178,15 @@ impl Reading<'_> {
     /// One pass over the rows; gives the column that has to be text, when there is one.
     async fn pass(&self, client: &Client, shape: &TableShape) -> Result<Result<Passed, (usize, String)>, Failure> {
         let object = format!("{} of {}", shape.full_name(), self.url);
-        let figured = (self.figured)(shape.size_bytes);
         let export = self.export.filter(|export| table_id(export.source, shape).is_some());
-        if !figured && export.is_none() {
-            let sql = format!("SELECT pg_catalog.count(*)::pg_catalog.text FROM ONLY {}", shape.sql_name());
-            let count = super::inventory::text(client, self.url, &sql).await?;
-            let row_count = count.parse().unwrap_or(0);
-            return Ok(Ok((Totals { row_count, fingerprint: None, columns: vec![] }, None)));
+        match (self.taken)(shape) {
+            Taken::Count if export.is_none() => {
+                let sql = format!("SELECT pg_catalog.count(*)::pg_catalog.text FROM ONLY {}", shape.sql_name());
+                let count = super::inventory::text(client, self.url, &sql).await?;
+                return Ok(Ok(Passed { row_count: count.parse().unwrap_or(0), ..Passed::default() }));
+            }
+            Taken::Rows if export.is_none() => return self.rows(client, shape).await.map(Ok),
+            _ => {}
         }
         let told = |error: tokio_postgres::Error| failure(self.url, &error);
         let rows = client.copy_out(&shape.copy_sql()).await.map_err(told)?;
@@ -190,7 +217,7 @@ impl Reading<'_> {
             let thread = tokio::task::spawn_blocking(move || decode(receive, &columns, wires, None));
             let (fed, decoded) = tokio::join!(feed, thread);
             fed.map_err(told)?;
-            return finish(&object, decoded).map(|decoded| decoded.map(|totals| (totals, None)));
+            return finish(&object, decoded).map(|decoded| decoded.map(Passed::of));
         };
         let format = export.of(&columns);
         let (writer, stream) = pipe(object.clone());
@@ -206,17 +233,53 @@ impl Reading<'_> {
             Ok(totals) => {
                 let mut stored = stored?;
                 stored.row_count = Some(totals.row_count);
-                Ok(Ok((totals, Some((format, stored)))))
+                Ok(Ok(Passed { export: Some((format, stored)), ..Passed::of(totals) }))
             }
             // Its stream has ended with a failure, so there is no object.
             Err(unfit) => Ok(Err(unfit)),
         }
     }
+
+    /// The figures of the rows in the form that a dump has.
+    async fn rows(&self, client: &Client, shape: &TableShape) -> Result<Passed, Failure> {
+        execute(client, self.url, AS_DUMPED).await?;
+        for (name, value) in self.settings {
+            let sql = format!("SELECT pg_catalog.set_config({}, {}, false)", literal(name), literal(value));
+            execute(client, self.url, &sql).await?;
+        }
+        let told = |error: tokio_postgres::Error| failure(self.url, &error);
+        let mut sent = std::pin::pin!(client.copy_out(&shape.text_sql()).await.map_err(told)?);
+        let mut rows = pg_dump::Rows::default();
+        while let Some(row) = sent.next().await {
+            rows.feed(&row.map_err(told)?);
+        }
+        execute(client, self.url, SESSION).await?;
+        let object = format!("{} of {}", shape.full_name(), self.url);
+        let rows = rows.finish().map_err(|error| Failure::Corrupt { object, message: error.to_string() })?;
+        Ok(Passed { row_count: rows.count, fingerprint: Some(fingerprint(&rows)), ..Passed::default() })
+    }
+}
+
+/// The fingerprint of a dump's rows, as it is recorded.
+pub(super) fn fingerprint(rows: &Hashes) -> Fingerprint {
+    Fingerprint { xor: rows.xor, sum: rows.sum, buckets: None }
 }
 
 type Decoded = Result<Totals, DecodeError>;
-/// Figures, and the file where there is one.
-type Passed = (Totals, Option<(TableFormat, ObjectRecord)>);
+/// What one pass gave.
+#[derive(Default)]
+struct Passed {
+    row_count: u64,
+    fingerprint: Option<Fingerprint>,
+    proof: Option<Totals>,
+    export: Option<(TableFormat, ObjectRecord)>,
+}
+
+impl Passed {
+    fn of(totals: Totals) -> Self {
+        Self { row_count: totals.row_count, proof: Some(totals), ..Self::default() }
+    }
+}
 
 fn finish(
     object: &str,

@@ -89,6 +89,7 @@ impl Tool {
             .env("PGCONNECT_TIMEOUT", url.connect_timeout_secs.to_string())
             .env("PGAPPNAME", "strongroom")
             .env("PGCLIENTENCODING", "UTF8")
+            .env("PGTZ", "UTC")
             // Messages are read by this program too.
             .env("LC_ALL", "C")
             // Nobody is there to be asked.

@@ -29,7 +29,7 @@ use self::open::{failed, open};
 use super::bigquery::Definition;
 use super::files::of_file;
 use super::streamed::{
-    Cut, ItemFacts, RestoredItem, RestoredSource, Sink, Streamed, StreamedFacts, StreamedRestore, Vault, Wish,
+    Checked, Cut, ItemFacts, RestoredItem, RestoredSource, Sink, Streamed, StreamedFacts, StreamedRestore, Vault, Wish,
 };
 use crate::codec::digest::Digester;
 use crate::config::SqliteSource;
@@ -388,6 +388,24 @@ fn proven(file: &Path, expected: &[TableFigures]) -> Result<Vec<RestoredItem>, F
         place::remove(&place::aside(file, ending))?;
     }
     Ok(items)
+}
+
+/// Holds a stored database against the figures that were taken of it: on a copy in the directory for temporary files.
+///
+/// # Errors
+/// The vault's own; when there is no room for the copy.
+pub async fn check(record: &SqliteRecord, vault: &dyn Vault) -> Result<Checked, Failure> {
+    let folder = tempfile::tempdir().map_err(open::local)?;
+    let file = folder.path().join("database");
+    fetch(vault, &record.database, &file, "600").await?;
+    let expected = record.figures.clone();
+    let checked = blocking(move || proven(&file, &expected)).await;
+    let objects = vec![record.database.key.clone()];
+    match checked {
+        Ok(_) => Ok(Checked { objects, differences: vec![] }),
+        Err(Failure::Corrupt { message, .. }) => Ok(Checked { objects, differences: vec![message] }),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether a log with something in it lies beside the database.

@@ -105,6 +105,10 @@ fn the_commands_of_tellbill() {
         &["cleanup", "--dry-run"],
         &["cleanup"],
         &["status"],
+        &["schedule", "status"],
+        &["schedule", "stop", "--by", "ann"],
+        &["schedule", "status"],
+        &["schedule", "start", "--by", "ann"],
     ] {
         seen.push(profile.seen(args));
     }
@@ -138,6 +142,8 @@ fn the_commands_of_brownie() {
         &["stats"],
         &["cleanup"],
         &["status"],
+        &["schedule", "--status"],
+        &["schedule", "next"],
     ] {
         seen.push(profile.seen(args));
     }
