@@ -11,9 +11,11 @@ use crate::plan::diff::{Row, RowDifference};
 use crate::report;
 
 const AFTER: &str = "\
-Compares the rows of the backup's files with the tables that are there. BigQuery bills one scan of each table that is
-compared, and another two of those that differ. A removed row is in the backup and not in the table; an added one the
-other way round; rows that share the primary key, or most of their columns, are shown as changed.
+Compares a backup with what is there, or with another backup. Of BigQuery's tables, and between two backups of all tables
+that are kept as files, the rows that differ are shown: a removed row is in the first and not in the second, an added one the
+other way round; rows that share the primary key, or most of their columns, are shown as changed. BigQuery bills one scan of
+each table that is compared, and another two of those that differ. Of databases and files that are there, each table's
+figures and each file are compared: take a backup to see the rows that changed since an earlier one.
 Exit code 7 when something differs.";
 
 #[derive(Debug, clap::Args)]
@@ -22,6 +24,10 @@ pub(super) struct Args {
     /// A backup's name, or latest
     #[arg(value_parser = wanted)]
     backup: Wanted,
+
+    /// Another backup, instead of what is there
+    #[arg(value_parser = wanted, conflicts_with = "dataset")]
+    other: Option<Wanted>,
 
     /// Only tables of this name or pattern (repeatable)
     #[arg(long = "table", value_name = "PATTERN")]
@@ -43,15 +49,21 @@ pub(super) async fn run(context: &Context, args: Args, output: &Output) -> Resul
     let dataset = args.dataset.map(|text| restore::dataset(context, &text)).transpose()?;
     let tables = args.tables.iter().map(|text| Pattern::new(text)).collect();
     let entry = context.catalog.find(&args.backup, None).await?;
-    let diff = diff::run(context, &entry, &DiffRequest { tables, dataset, limit: args.limit }).await?;
+    let other = match &args.other {
+        Some(other) => Some(context.catalog.find(other, None).await?),
+        None => None,
+    };
+    let diff = diff::run(context, &entry, &DiffRequest { tables, other, dataset, limit: args.limit }).await?;
     output.result("diff", &diff, &text(&diff));
     Ok(if diff.same() { Exit::Done } else { Exit::Differs })
 }
 
 fn text(diff: &Diff) -> String {
-    let mut out = format!("{} and what is there\n", diff.backup);
+    let other = diff.other.as_ref().map_or("what is there".to_string(), ToString::to_string);
+    let mut out = format!("{} and {other}\n", diff.backup);
+    let there = if diff.other.is_some() { "in the other" } else { "there" };
     for table in &diff.tables {
-        out.push_str(&format!("  {}: {}\n", table.table, summary(table)));
+        out.push_str(&format!("  {}: {}\n", table.table, summary(table, there)));
         for change in &table.columns {
             out.push_str(&format!("    column {change}\n"));
         }
@@ -69,10 +81,24 @@ fn text(diff: &Diff) -> String {
             out.push_str(&format!("    not compared (no canonical form): {}\n", table.not_compared.join(", ")));
         }
     }
+    for source in &diff.sources {
+        let same = if source.differences.is_empty() { "the same" } else { "differs" };
+        out.push_str(&format!("  {} ({}): {same}\n", source.source, source.target));
+        for difference in &source.differences {
+            out.push_str(&format!("    {difference}\n"));
+        }
+        for item in source.items.iter().filter(|item| item.proven != Some(false)) {
+            let rows = item.row_count.map(|rows| format!(" {} rows", report::thousands(rows))).unwrap_or_default();
+            out.push_str(&format!("    {}: the same{rows}\n", item.name));
+        }
+    }
+    if !diff.not_compared.is_empty() {
+        out.push_str(&format!("  not compared: {}\n", diff.not_compared.join(", ")));
+    }
     out
 }
 
-fn summary(table: &TableDiff) -> String {
+fn summary(table: &TableDiff, there: &str) -> String {
     if let Some(message) = &table.message {
         return message.clone();
     }
@@ -88,7 +114,7 @@ fn summary(table: &TableDiff) -> String {
     }
     let least = if table.complete { "" } else { "at least " };
     format!(
-        "{least}{} rows removed, {} added (a changed row is both); {} rows in the backup, {} there; {} of 256 buckets differ",
+        "{least}{} rows removed, {} added (a changed row is both); {} rows in the backup, {} {there}; {} of 256 buckets differ",
         report::thousands(table.removed_rows),
         report::thousands(table.added_rows),
         report::thousands(table.backup_rows),

@@ -230,6 +230,22 @@ pub(super) async fn look(
     Ok(())
 }
 
+/// Holds what a source is now against its record; `None` where that cannot be done.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) async fn compare(
+    context: &Context,
+    record: &SourceRecord,
+    vault: &dyn Vault,
+) -> Result<Option<RestoredSource>, Failure> {
+    match open(context, record.name()) {
+        Ok(Some(source)) => source.compare(record, vault).await,
+        Ok(None) | Err(Failure::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// The record of a source.
 fn record<'a>(entry: &'a Entry, name: &str) -> Result<&'a SourceRecord, Failure> {
     let missing = || Failure::NotFound { object: format!("source '{name}'"), message: "the backup lacks it".into() };

@@ -93,6 +93,14 @@ pub trait Streamed: Send + Sync {
     /// `Corrupt` when the backup is not what was written; as the target fails.
     async fn restore(&self, record: &SourceRecord, vault: &dyn Vault, wish: &Wish) -> Result<RestoredSource, Failure>;
 
+    /// Holds what is there now against a record, and changes nothing; `None` where there is nothing to hold against it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    async fn compare(&self, _record: &SourceRecord, _vault: &dyn Vault) -> Result<Option<RestoredSource>, Failure> {
+        Ok(None)
+    }
+
     /// Takes back what a restore of `wish.run` made that did not come to its end: what was there before is there, or all of what
     /// was restored, and nothing beside it. Once done, doing it again changes nothing.
     ///

@@ -44,4 +44,5 @@ mod three_two_one;
 mod type_matrix;
 mod usage_meter;
 mod warehouse;
+mod whole_estate;
 mod worker;

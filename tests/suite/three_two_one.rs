@@ -172,6 +172,11 @@ fn its_operators_commands_work_as_they_know_them() {
         machine.shown(&machine.run(&["restore", &before, "--replace", "--dry-run"]))
     );
     assert_eq!(machine.read("system/config/app.toml"), "retries = oops\n", "a dry run changes nothing");
+    let diff = machine.estate.strongroom(&["diff", &before]);
+    assert_eq!(diff.code, 7, "{diff:?}");
+    for said in ["config/app.toml: ", "note: is not there"] {
+        assert!(diff.stdout.contains(said), "{said}: {}", diff.stdout);
+    }
     machine.run(&["restore", &before, "--source", "app", "--replace"]);
     assert_eq!(machine.notes("data/app.db"), 2);
     let to = machine.at("beside").display().to_string();

@@ -141,7 +141,7 @@ impl Streamed for Files {
                     let message = "no file of the backup has such a path; hint: strongroom show lists what it holds";
                     return Err(Failure::NotFound { object: patterns.join(", "), message: message.into() });
                 }
-                let differences = unpack::compare(&index, &scratch, &wanted)?;
+                let differences = unpack::compare(&index, Walk::whole(&scratch), &wanted)?;
                 Ok((unpacked, differences))
             })
         };
@@ -160,6 +160,18 @@ impl Streamed for Files {
         let name = format!("{} files, {} bytes", unpacked.file_count, unpacked.content_bytes);
         let items = vec![RestoredItem { name, row_count: None, expected_row_count: None, proven: Some(true) }];
         Ok(RestoredSource { source: self.name.clone(), target: target.display().to_string(), items, differences })
+    }
+
+    async fn compare(&self, record: &SourceRecord, vault: &dyn Vault) -> Result<Option<RestoredSource>, Failure> {
+        let record = files(record)?;
+        let index = fetch_index(vault, &record.index).await?;
+        let settings = self.settings.clone();
+        let differences = blocking(move || unpack::compare(&index, Walk::new(&settings), &Wanted(&[]))).await?;
+        let name = format!("{} files, {} bytes", record.file_count, record.content_bytes);
+        let proven = Some(differences.is_empty());
+        let items = vec![RestoredItem { name, row_count: None, expected_row_count: None, proven }];
+        let target = absolute(&self.settings.root).display().to_string();
+        Ok(Some(RestoredSource { source: self.name.clone(), target, items, differences }))
     }
 
     async fn take_back(&self, _record: &SourceRecord, wish: &Wish) -> Result<(), Failure> {

@@ -188,13 +188,12 @@ pub fn check(
     Ok((differences, contents.finish()?))
 }
 
-/// Compares a tree with its index: every entry, every byte. What differs; empty when it is the same.
+/// Compares a tree with its index: every entry, every byte. What differs, the first of it; empty when it is the same.
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn compare(index: &File, root: &Path, wanted: &Wanted<'_>) -> Result<Vec<String>, Failure> {
+pub fn compare(index: &File, mut walk: Walk, wanted: &Wanted<'_>) -> Result<Vec<String>, Failure> {
     let is_root = super::place::is_root();
-    let mut walk = Walk::whole(root);
     let mut entries = Selected::new(index, wanted)?;
     let mut differences = Vec::new();
     let (mut entry, mut found) = (entries.next_entry()?, walk.next_found()?);

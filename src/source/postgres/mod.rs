@@ -164,6 +164,13 @@ impl Streamed for Postgres {
         restore::Restore::new(self, own(record)?, wish).run(vault).await
     }
 
+    async fn compare(&self, record: &SourceRecord, _vault: &dyn Vault) -> Result<Option<RestoredSource>, Failure> {
+        let (record, wish) = (own(record)?, Wish { parallel: READERS, ..Wish::default() });
+        let (items, differences) = restore::Restore::new(self, record, &wish).compare(self.url()).await?;
+        let (source, target) = (self.name.clone(), self.url().to_string());
+        Ok(Some(RestoredSource { source, target, items, differences }))
+    }
+
     async fn take_back(&self, record: &SourceRecord, wish: &Wish) -> Result<(), Failure> {
         restore::Restore::new(self, own(record)?, wish).take_back().await
     }

@@ -320,7 +320,7 @@ impl<'a> Restore<'a> {
     }
 
     /// Reads every table as it was read for the backup, and holds all figures against the record.
-    async fn compare(&self, inside: &DatabaseUrl) -> Result<(Vec<RestoredItem>, Vec<String>), Failure> {
+    pub async fn compare(&self, inside: &DatabaseUrl) -> Result<(Vec<RestoredItem>, Vec<String>), Failure> {
         let client = connect(inside).await?;
         let mut differences = vec![];
         let mut shapes = inventory::tables(&client, inside).await?;

@@ -121,6 +121,14 @@ impl Streamed for Sqlite {
         Ok(RestoredSource { source: self.name.clone(), target, items, differences: vec![] })
     }
 
+    async fn compare(&self, record: &SourceRecord, _vault: &dyn Vault) -> Result<Option<RestoredSource>, Failure> {
+        let (record, settings) = (sqlite(record)?.clone(), self.settings.clone());
+        let (path, source) = (absolute(&settings.path), self.name.clone());
+        let target = path.display().to_string();
+        let (items, differences) = blocking(move || compare(&path, &settings, &record.figures)).await?;
+        Ok(Some(RestoredSource { source, target, items, differences }))
+    }
+
     async fn take_back(&self, _record: &SourceRecord, wish: &Wish) -> Result<(), Failure> {
         let (target, run) = (self.target(wish), wish.run.clone());
         blocking(move || place::take_back(&target, &run)).await
@@ -161,6 +169,39 @@ fn inventory(name: String, settings: &SqliteSource) -> Result<StreamedFacts, Fai
         Err(error) => return Err(error),
     }
     Ok(facts)
+}
+
+/// The database as it is now against the figures of a backup, within one read transaction.
+fn compare(
+    path: &Path,
+    settings: &SqliteSource,
+    expected: &[TableFigures],
+) -> Result<(Vec<RestoredItem>, Vec<String>), Failure> {
+    let of = |error: rusqlite::Error| failed(path, &error);
+    let connection = open(path, settings.busy_timeout.as_duration())?;
+    connection.execute_batch("BEGIN").map_err(of)?;
+    let there = figures::tables(&connection).map_err(of)?.ordinary;
+    let (mut items, mut differences) = (vec![], vec![]);
+    for table in expected {
+        let (mut row_count, mut difference) = (None, Some("is not there".to_string()));
+        if there.contains(&table.table) {
+            match figures::of_schema(&connection, table) {
+                Ok(found) => (row_count, difference) = (Some(found.row_count), table.totals.difference(&found)),
+                // Its columns are others, or hold what they did not hold then.
+                Err(error) => difference = Some(error.of(path, &table.table).to_string()),
+            }
+        }
+        items.push(RestoredItem {
+            name: table.table.clone(),
+            row_count,
+            expected_row_count: Some(table.totals.row_count),
+            proven: Some(difference.is_none()),
+        });
+        differences.extend(difference.map(|difference| format!("{}: {difference}", table.table)));
+    }
+    let new = there.iter().filter(|name| expected.iter().all(|table| table.table != **name));
+    differences.extend(new.map(|name| format!("{name}: is no table of the backup")));
+    Ok((items, differences))
 }
 
 /// A copy of the database as of one instant.

@@ -176,6 +176,22 @@ fn a_database_comes_back_as_it_was_at_the_cut() {
     let databases = server
         .sql("postgres", "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE datname LIKE 'app%'");
     assert!(databases.starts_with("app app_before_restore_") && !databases.contains("_strongroom_"), "{databases}");
+
+    // What changed since: by figures against what is there, by rows against another backup.
+    let first = clean(server.strongroom(&config, "app", &["--json", "list"])).ok().data();
+    let first = first["backups"][0]["name"].as_str().expect("a name").to_string();
+    let added = "INSERT INTO app.account (id, owner, balance) OVERRIDING SYSTEM VALUE VALUES (4711, 'Somebody', 7.5)";
+    server.sql("app", added);
+    let diff = clean(server.strongroom(&config, "app", &["diff", "latest"]));
+    assert_eq!(diff.code, 7, "{diff:?}");
+    assert!(diff.stdout.contains("app.account: 101 rows, expected 100"), "{}", diff.stdout);
+    assert!(diff.stdout.contains("app.event_2025: the same"), "{}", diff.stdout);
+    clean(server.strongroom(&config, "app", &["backup", "--tier", "daily"])).ok();
+    let diff = clean(server.strongroom(&config, "app", &["diff", &first, "latest", "--table", "account"]));
+    assert_eq!(diff.code, 7, "{diff:?}");
+    assert!(diff.stdout.contains("added ") && diff.stdout.contains("\"id\":4711"), "{}", diff.stdout);
+    let same = clean(server.strongroom(&config, "app", &["diff", &first, &first])).ok();
+    assert!(same.stdout.contains("the same 100 rows"), "{}", same.stdout);
 }
 
 /// Values whose text depends on settings, on who computes them, or on what would end a COPY.
@@ -232,6 +248,52 @@ fn a_dump_proves_itself_row_by_row() {
         assert!(verified.code != 0, "{verified:?}");
         assert!(verified.stdout.contains("the dump has other rows than those recorded"), "{}", verified.stdout);
     }
+}
+
+/// Over TLS to a server whose name is checked, sealed for an identity that the worker does not hold.
+#[test]
+fn a_sealed_database_comes_back_over_tls() {
+    let Some(server) = Server::start_with_tls() else { return };
+    server.sql("postgres", "CREATE DATABASE safe");
+    server
+        .sql("safe", "CREATE TABLE payment AS SELECT i, 'to somebody ' || i AS purpose FROM generate_series(1, 700) i");
+    let at = |name: &str| server.directory.path().join(name).display().to_string();
+    let nowhere = std::path::Path::new("/dev/null");
+    let key = |name: &str| -> String {
+        let made =
+            server.strongroom(nowhere, "safe", &["--json", "key", "generate", "--sealing", &at(name)]).ok().data();
+        made["public"].as_str().expect("a recipient").to_string()
+    };
+    let (recipient, _) = (key("own"), key("other"));
+    let config = server.configure("safe", &format!("export = true\n[sealing]\nrecipients = [\"{recipient}\"]"));
+    let url = |query: &str| format!("{}?{query}", server.url("safe"));
+    let trusted = url(&format!("sslmode=verify-full&sslrootcert={}", at("ca.crt")));
+
+    // Without TLS nobody gets in; who trusts another authority goes no further.
+    let plain = clean(server.strongroom_by(&url("sslmode=disable"), &config, &["backup"]));
+    assert!(plain.code != 0 && plain.stderr.contains("no encryption"), "{plain:?}");
+    let unknown = url("sslmode=verify-full");
+    let unknown = clean(server.strongroom_by(&unknown, &config, &["backup"]));
+    assert!(unknown.code != 0 && unknown.stderr.to_lowercase().contains("certificate"), "{unknown:?}");
+
+    clean(server.strongroom_by(&trusted, &config, &["backup", "--tier", "daily"])).ok();
+    let mut files = 0;
+    for entry in walkdir::WalkDir::new(at("vault-safe/daily")).into_iter().flatten().filter(|e| e.file_type().is_file())
+    {
+        let bytes = std::fs::read(entry.path()).expect("a file");
+        assert!(memchr::memmem::find(&bytes, b"to somebody").is_none(), "{} is not sealed", entry.path().display());
+        files += 1;
+    }
+    assert!(files >= 5, "{files}");
+    let run = |args: &[&str]| clean(server.strongroom_by(&trusted, &config, args));
+    let shut = run(&["restore", "latest", "--target-db", "safe_beside"]);
+    assert!(shut.code == 21 && shut.stderr.contains("--identity"), "{shut:?}");
+    let wrong = run(&["restore", "latest", "--target-db", "safe_beside", "--identity", &at("other")]);
+    assert_eq!(wrong.code, 21, "{wrong:?}");
+    run(&["verify", "--identity", &at("own")]).ok();
+    let beside = run(&["restore", "latest", "--target-db", "safe_beside", "--identity", &at("own")]).ok();
+    assert!(beside.stdout.contains("yes, proven"), "{}", beside.stdout);
+    assert_eq!(server.sql("safe_beside", "SELECT count(*), min(purpose) FROM payment"), "700|to somebody 1");
 }
 
 fn found_below(directory: &std::path::Path, name: &str) -> std::path::PathBuf {

@@ -43,6 +43,30 @@ fn as_server(program: &Path) -> Command {
     }
 }
 
+/// An authority, and a certificate of its for 127.0.0.1, by Debian's openssl (which its PostgreSQL needs too).
+fn certify(directory: &Path, cluster: &Path) {
+    let openssl = |args: &[&str]| {
+        let output = Command::new("openssl").current_dir(directory).args(args).output().expect("openssl runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let key = ["-newkey", "rsa:2048", "-nodes"];
+    let authority = ["req", "-x509", "-days", "2", "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.crt"];
+    openssl(&[&authority[..], &key].concat());
+    openssl(&[&["req", "-subj", "/CN=server", "-keyout", "server.key", "-out", "server.csr"][..], &key].concat());
+    std::fs::write(directory.join("names"), "subjectAltName = IP:127.0.0.1\n").expect("the names");
+    let sign = ["x509", "-req", "-days", "2", "-CAcreateserial", "-extfile", "names"];
+    let files = ["-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-out", "server.crt"];
+    openssl(&[&sign[..], &files].concat());
+    for name in ["server.key", "server.crt"] {
+        let to = cluster.join(name);
+        std::fs::copy(directory.join(name), &to).expect("copied");
+        std::fs::set_permissions(&to, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("its mode");
+        if let (Some(user), Some(group)) = (id_of_postgres("-u"), id_of_postgres("-g")) {
+            let _ = std::os::unix::fs::chown(&to, Some(user), Some(group)); // not as root: it is ours already
+        }
+    }
+}
+
 fn id_of_postgres(flag: &str) -> Option<u32> {
     let output = Command::new("id").args([flag, "postgres"]).output().ok()?;
     String::from_utf8_lossy(&output.stdout).trim().parse().ok()
@@ -51,6 +75,15 @@ fn id_of_postgres(flag: &str) -> Option<u32> {
 impl Server {
     /// `None`, and a line about it, where there is no server to be had: `scripts/test` installs one.
     pub fn start() -> Option<Self> {
+        Self::start_with(false)
+    }
+
+    /// A server that nobody reaches without TLS; its authority's certificate is `ca.crt` in the server's directory.
+    pub fn start_with_tls() -> Option<Self> {
+        Self::start_with(true)
+    }
+
+    fn start_with(tls: bool) -> Option<Self> {
         let Some(bin) = programs() else {
             eprintln!("skipped: no PostgreSQL server is installed (Debian: postgresql)");
             return None;
@@ -73,17 +106,24 @@ impl Server {
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let port =
             std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mut ssl = vec![];
+        if tls {
+            certify(directory.path(), &cluster);
+            std::fs::write(cluster.join("pg_hba.conf"), "hostssl all all 127.0.0.1/32 scram-sha-256\n").expect("rules");
+            ssl = vec!["-c", "ssl=on", "-c", "ssl_cert_file=server.crt", "-c", "ssl_key_file=server.key"];
+        }
         let log = std::fs::File::create(data.path().join("log")).expect("a log");
         let process = as_server(&bin.join("postgres"))
             .arg("-D")
             .arg(&cluster)
             .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
             .args(["-c", "fsync=off", "-c", "shared_buffers=32MB"])
+            .args(ssl)
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .expect("the server starts");
-        let directory = tempfile::tempdir().expect("a temporary directory");
         let server = Self { port, bin, process, directory, _data: data };
         let begun = Instant::now();
         while server.run_psql("postgres", "SELECT 1").code != 0 {
@@ -150,6 +190,11 @@ impl Server {
         );
         std::fs::write(&path, text).expect("the configuration is written");
         path
+    }
+
+    /// Runs the program on a database, by a URL that says more than `url`.
+    pub fn strongroom_by(&self, url: &str, config: &Path, args: &[&str]) -> Run {
+        Run::of(&self.command(config, "", args).env("DATABASE_URL", url).output().expect("strongroom runs"))
     }
 
     /// Runs the program on a database.
