@@ -11,11 +11,12 @@ use crate::plan::diff::{Row, RowDifference};
 use crate::report;
 
 const AFTER: &str = "\
-Compares a backup with what is there, or with another backup. Of BigQuery's tables, and between two backups of all tables
-that are kept as files, the rows that differ are shown: a removed row is in the first and not in the second, an added one the
-other way round; rows that share the primary key, or most of their columns, are shown as changed. BigQuery bills one scan of
-each table that is compared, and another two of those that differ. Of databases and files that are there, each table's
-figures and each file are compared: take a backup to see the rows that changed since an earlier one.
+Compares a backup with what is there, or with another backup. Of BigQuery's tables, and between two
+backups of every table that is kept as files, the rows that differ are shown: a removed row is in
+the first and not in the second, an added one the other way round; rows that share the primary key,
+or most of their columns, are shown as changed. BigQuery bills one scan of each table that is
+compared, and another two of those that differ. Of databases and files that are there, figures and
+contents are compared: take a backup to see the rows that changed since an earlier one.
 Exit code 7 when something differs.";
 
 #[derive(Debug, clap::Args)]

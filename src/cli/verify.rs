@@ -146,10 +146,10 @@ fn catalog_text(check: &CatalogCheck) -> String {
         (true, false) => "without a contradiction",
         (false, _) => "NOT as it was",
     };
-    let plural = |n: usize, what: &str| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
     let mut out = format!("catalog of {}: {state}\n", check.system);
     let entries = check.head.as_ref().map(|head| format!(", {} entries in the chronicle", head.sequence));
-    let (backups, places) = (plural(check.backup_count, "backup"), plural(check.place_count, "place"));
+    let (backups, places) =
+        (report::plural(check.backup_count as u64, "backup"), report::plural(check.place_count as u64, "place"));
     out.push_str(&format!("  {backups} in {places}{}\n", entries.unwrap_or_default()));
     check.doubts.iter().for_each(|doubt| out.push_str(&format!("  {doubt}\n")));
     check.notes.iter().for_each(|note| out.push_str(&format!("  note: {note}\n")));
@@ -158,7 +158,7 @@ fn catalog_text(check: &CatalogCheck) -> String {
 
 fn text(outcome: &Verification) -> String {
     let mut out = format!(
-        "{}: {}\n  {} objects, {}, {} rows in {} tables\n",
+        "{}: {}\n  {}, {}, {} in {}\n",
         outcome.backup,
         match outcome.state {
             VerifiedState::Complete => "complete and unchanged",
@@ -166,10 +166,10 @@ fn text(outcome: &Verification) -> String {
             VerifiedState::Missing => "NOT all there",
             VerifiedState::Sealed => "complete as it is stored, but no key at hand opens it",
         },
-        outcome.object_count,
+        report::plural(outcome.object_count as u64, "object"),
         report::bytes(outcome.size_bytes),
-        report::thousands(outcome.row_count),
-        outcome.table_count
+        report::plural(outcome.row_count, "row"),
+        report::plural(outcome.table_count as u64, "table")
     );
     if !outcome.content_read {
         out.push_str(

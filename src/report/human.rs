@@ -15,6 +15,11 @@ pub fn thousands(n: u64) -> String {
     out
 }
 
+/// `1 table`, `1,234 tables`.
+pub fn plural(n: u64, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{} {what}s", thousands(n)) }
+}
+
 /// Bytes in binary units: `512 B`, `1.5 KiB`, `2.3 GiB`.
 pub fn bytes(n: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];

@@ -22,7 +22,7 @@ pub use drill::{
     plan as drill_plan, text as drill_text,
 };
 pub use garbage::plan as garbage_plan;
-pub use human::{bytes, duration, thousands};
+pub use human::{bytes, duration, plural, thousands};
 pub use index::{INDEX, Indexed, index};
 pub use metrics::{BackupSample, CopiesSample, Samples, metrics};
 pub use restore::plan as restore_plan;

@@ -211,3 +211,178 @@ fn max_age(text: &str) -> Option<Duration> {
     let seconds = text.split(',').find_map(|part| part.trim().strip_prefix("max-age="))?;
     seconds.parse().ok().map(Duration::from_secs)
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::rsa::{KeyPair, KeySize};
+    use aws_lc_rs::signature::{self, KeyPair as _, RsaEncoding};
+    use aws_lc_rs::{hmac, signature::RSA_PKCS1_SHA256};
+    use axum::http::HeaderValue;
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const AUDIENCE: &str = "https://backups.example";
+    const CALLER: &str = "scheduler@demo-project.iam.gserviceaccount.com";
+
+    fn encoded(value: &Value) -> String {
+        URL_SAFE_NO_PAD.encode(value.to_string())
+    }
+
+    /// Signs whatever it is told to.
+    struct Signer(KeyPair);
+
+    impl Signer {
+        fn new() -> Self {
+            Self(KeyPair::generate(KeySize::Rsa2048).unwrap())
+        }
+
+        fn sign(&self, header: &Value, claims: &Value, how: &'static dyn RsaEncoding) -> String {
+            let text = format!("{}.{}", encoded(header), encoded(claims));
+            let mut signature = vec![0; self.0.public_modulus_len()];
+            self.0.sign(how, &SystemRandom::new(), text.as_bytes(), &mut signature).unwrap();
+            format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))
+        }
+
+        fn published(&self, id: &str) -> Value {
+            let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+            let key = self.0.public_key();
+            let (n, e) = (key.modulus(), key.exponent());
+            let (n, e) = (n.big_endian_without_leading_zero(), e.big_endian_without_leading_zero());
+            json!({"kid": id, "kty": "RSA", "alg": "RS256", "use": "sig", "n": part(n), "e": part(e)})
+        }
+    }
+
+    fn with(base: &Value, key: &str, value: Value) -> Value {
+        let mut changed = base.clone();
+        match value {
+            Value::Null => changed.as_object_mut().unwrap().remove(key),
+            value => changed.as_object_mut().unwrap().insert(key.into(), value),
+        };
+        changed
+    }
+
+    /// Tokens that are not Google's, not for this worker, not of now, or not of a caller that is named.
+    fn bad_tokens(google: &Signer, header: &Value, claims: &Value) -> Vec<String> {
+        let other = Signer::new();
+        let by_google = |header: &Value, claims: &Value| google.sign(header, claims, &RSA_PKCS1_SHA256);
+        let good = by_google(header, claims);
+        let now = jiff::Timestamp::now().as_second();
+        let mut tokens = Vec::new();
+
+        // Cut off anywhere; one character of it another.
+        tokens.extend((0..good.len()).map(|length| good[..length].to_string()));
+        for at in (0..good.len()).step_by(3) {
+            let mut bytes = good.clone().into_bytes();
+            bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+            tokens.push(String::from_utf8(bytes).unwrap());
+        }
+        tokens.extend(["", ".", "..", "a.b.c", "Bearer"].map(String::from));
+        tokens.push(format!("{good}.{good}"));
+
+        // Unsigned, or "signed" with what everybody knows.
+        let (_, signature) = good.rsplit_once('.').unwrap();
+        for name in ["none", "None", "NONE", "nOnE", ""] {
+            let text = format!("{}.{}", encoded(&with(header, "alg", json!(name))), encoded(claims));
+            tokens.extend([format!("{text}."), text.clone(), format!("{text}.{signature}")]);
+        }
+        let public = google.published("first");
+        let known = [public["n"].as_str().unwrap().as_bytes().to_vec(), public.to_string().into_bytes(), vec![]];
+        let hmacs = [("HS256", hmac::HMAC_SHA256), ("HS384", hmac::HMAC_SHA384), ("HS512", hmac::HMAC_SHA512)];
+        for secret in known.iter().chain([&URL_SAFE_NO_PAD.decode(public["n"].as_str().unwrap()).unwrap()]) {
+            for (name, algorithm) in hmacs {
+                let text = format!("{}.{}", encoded(&with(header, "alg", json!(name))), encoded(claims));
+                let tag = hmac::sign(&hmac::Key::new(algorithm, secret), text.as_bytes());
+                tokens.push(format!("{text}.{}", URL_SAFE_NO_PAD.encode(tag)));
+            }
+        }
+
+        // By other keys and other algorithms, and with keys that the token brings along.
+        tokens.push(other.sign(header, claims, &RSA_PKCS1_SHA256));
+        let brought = other.published("first");
+        for (key, value) in [
+            ("jwk", brought.clone()),
+            ("jku", json!("http://127.0.0.1:1/certs")),
+            ("x5u", json!("http://127.0.0.1:1/cert")),
+            ("kid", json!("second")),
+            ("kid", json!("../../first")),
+            ("kid", json!("")),
+            ("kid", Value::Null),
+        ] {
+            tokens.push(other.sign(&with(header, key, value), claims, &RSA_PKCS1_SHA256));
+        }
+        tokens.extend(["second", "FIRST", ""].map(|kid| by_google(&with(header, "kid", json!(kid)), claims)));
+        tokens.push(by_google(&with(header, "kid", Value::Null), claims));
+        let hows: [(&str, &'static dyn RsaEncoding); 4] = [
+            ("RS384", &signature::RSA_PKCS1_SHA384),
+            ("RS512", &signature::RSA_PKCS1_SHA512),
+            ("PS256", &signature::RSA_PSS_SHA256),
+            ("RS256", &signature::RSA_PKCS1_SHA512),
+        ];
+        tokens.extend(hows.map(|(name, how)| google.sign(&with(header, "alg", json!(name)), claims, how)));
+
+        // Signed by Google, and still no word for this worker.
+        for (key, values) in [
+            ("aud", vec![json!(""), json!("https://backups.example/"), json!("https://BACKUPS.example"), json!(["x"])]),
+            ("aud", vec![json!("https://backups.example.evil"), json!([]), json!({}), json!(7), Value::Null]),
+            ("iss", vec![json!("https://accounts.google.com.evil"), json!("accounts"), json!(""), Value::Null]),
+            ("exp", vec![json!(now - 31), json!(now - 86_400), json!(0), json!(-1), json!("tomorrow"), Value::Null]),
+            ("nbf", vec![json!(now + 3600)]),
+            ("email", vec![json!("nobody@example.com"), json!(""), json!(CALLER.to_uppercase()), Value::Null]),
+            ("email_verified", vec![json!(false), json!("true"), json!(1), Value::Null]),
+        ] {
+            tokens.extend(values.into_iter().map(|value| by_google(header, &with(claims, key, value))));
+        }
+        // The claims of another token below a signature that is good.
+        for n in 0..50 {
+            let text = format!("{}.{}", encoded(header), encoded(&with(claims, "jti", json!(n))));
+            tokens.push(format!("{text}.{signature}"));
+        }
+        tokens
+    }
+
+    #[tokio::test]
+    async fn no_forged_token_gets_in() {
+        let google = Signer::new();
+        let keys = json!({"keys": [google.published("first")]}).to_string();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let router = axum::Router::new().route("/oauth2/v3/certs", axum::routing::get(async || keys));
+        let server = tokio::spawn(async move { axum::serve(listener, router).await });
+        let access = Access {
+            tokens: vec![],
+            identity: Some(Identity {
+                audience: AUDIENCE.into(),
+                callers: BTreeMap::from([(CALLER.to_string(), Role::Operator)]),
+                keys_url: format!("{endpoint}/oauth2/v3/certs"),
+                http: reqwest::Client::builder().no_proxy().build().unwrap(),
+                keys: Mutex::new(Keys::default()),
+            }),
+        };
+        let who = async |token: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {token}")).unwrap());
+            access.who(&headers).await
+        };
+        let header = json!({"alg": "RS256", "typ": "JWT", "kid": "first"});
+        let now = jiff::Timestamp::now().as_second();
+        let claims = json!({
+            "iss": "https://accounts.google.com", "aud": AUDIENCE, "sub": "1", "email": CALLER, "email_verified": true,
+            "iat": now, "exp": now + 3600,
+        });
+        let good = google.sign(&header, &claims, &RSA_PKCS1_SHA256);
+        assert_eq!(who(&good).await.unwrap(), Caller { name: CALLER.into(), role: Role::Operator });
+        let bad = bad_tokens(&google, &header, &claims);
+        assert!(bad.len() >= 500, "{}", bad.len());
+        for token in &bad {
+            let found = who(token).await;
+            assert!(found.is_err(), "{token} got in as {:?}", found.ok());
+        }
+        println!("worker: {} forged tokens tried, none got in", bad.len());
+        assert!(who(&good).await.is_ok(), "the good one still does");
+        server.abort();
+    }
+}

@@ -80,6 +80,43 @@ fn an_s3_bucket_out_of_the_environment_holds_a_backup_that_comes_back() {
     assert!(failed.stdout.matches("FAILED").count() >= 2, "{failed:?}");
 }
 
+/// No file of a configuration anywhere: the variables of the documents are enough.
+#[test]
+fn the_environment_alone_is_enough() {
+    let mut place = Place::new();
+    records(&place.path("app.db"));
+    place.set("DATABASE_URL", "sqlite:app.db");
+    place.set("BACKUP_DIR", "./backups");
+    place.set("BACKUP_RETENTION_DAYS", "30");
+    let count = |place: &Place, file: &str| -> i64 {
+        let connection = rusqlite::Connection::open(place.path(file)).expect("a database");
+        connection.query_row("SELECT count(*) FROM usage_records", [], |row| row.get(0)).expect("a number")
+    };
+    let before = count(&place, "app.db");
+    for args in [&["config", "check"][..], &["backup", "--dry-run"], &["backup"], &["verify"], &["list"], &["stats"]] {
+        place.run(args).ok();
+    }
+    std::fs::remove_file(place.path("app.db")).expect("a loss");
+    place.run(&["restore", "latest"]).ok();
+    assert_eq!(count(&place, "app.db"), before);
+    for args in [&["cleanup"][..], &["status"], &["schedule", "next"]] {
+        place.run(args).ok();
+    }
+    assert!(place.path("backups/daily").is_dir() && !place.path("strongroom.toml").exists());
+
+    // The same for a server's database, in a directory by the other name for it.
+    let Some(server) = crate::postgres::Server::start() else { return };
+    server.sql("postgres", "CREATE DATABASE app");
+    server.sql("app", "CREATE TABLE t AS SELECT generate_series(1, 250) AS i");
+    let mut place = Place::new();
+    place.set("DATABASE_URL", &server.url("app"));
+    place.set("BACKUP_PROVIDER", "local");
+    place.set("BACKUP_DESTINATION", &place.path("vault").display().to_string());
+    place.run(&["backup"]).ok();
+    place.run(&["restore", "latest", "--target-db", "app_test"]).ok();
+    assert_eq!(server.sql("app_test", "SELECT count(*) FROM t"), "250");
+}
+
 #[test]
 fn everything_that_is_wrong_is_told_at_once() {
     let mut place = Place::new();
