@@ -113,6 +113,11 @@ impl Operation {
         self.cancel.send_replace(true);
     }
 
+    /// Tells of every change.
+    pub fn watch(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
     /// Waits until it is over, or so long.
     pub async fn wait(&self, at_most: Duration) -> Status {
         let mut watched = self.status.subscribe();
