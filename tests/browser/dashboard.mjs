@@ -12,7 +12,8 @@ const seen = { serious: [], errors: [], overflow: [], steps: [], axe: 0 };
 const browser = await chromium.launch({ executablePath: process.env.STRONGROOM_CHROMIUM, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
 const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
 const page = await context.newPage();
-page.on("console", (message) => message.type() === "error" && seen.errors.push(`${page.url()}: ${message.text()}`));
+// (A confirmation that does not fit is answered by 422, which the browser tells, too.)
+page.on("console", (message) => message.type() === "error" && !message.text().includes("422") && seen.errors.push(`${page.url()}: ${message.text()}`));
 page.on("pageerror", (error) => seen.errors.push(`${page.url()}: ${error.message}`));
 page.on("request", (request) => request.url().startsWith(url) || request.url().startsWith("data:") || seen.errors.push(`leaves the worker: ${request.url()}`));
 
@@ -22,13 +23,18 @@ async function look(name) {
     await page.setViewportSize({ width, height });
     const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
     if (wide > 0) seen.overflow.push(`${name} on ${kind}: ${wide} px`);
-    await page.evaluate(axe);
-    const found = await page.evaluate(() => axe.run());
-    seen.axe += found.passes.length;
-    for (const violation of found.violations.filter((v) => ["serious", "critical"].includes(v.impact))) {
-      seen.serious.push(`${name} on ${kind}: ${violation.id}: ${violation.nodes.map((n) => n.html).join(" | ").slice(0, 400)}`);
-    }
+    // What differs on a desktop is where things stand.
+    if (kind === "phone" || name === "overview" || name === "backup") await judge(`${name} on ${kind}`);
     await page.screenshot({ path: path.join(folder, `${name}-${kind}.png`), fullPage: true });
+  }
+}
+
+async function judge(where) {
+  await page.evaluate(axe);
+  const found = await page.evaluate(() => axe.run());
+  seen.axe += found.passes.length;
+  for (const violation of found.violations.filter((v) => ["serious", "critical"].includes(v.impact))) {
+    seen.serious.push(`${where}: ${violation.id}: ${violation.nodes.map((n) => n.html).join(" | ").slice(0, 400)}`);
   }
 }
 
@@ -81,7 +87,7 @@ for (let n = 0; n < 600 && (await page.locator("#verdict").count()) === 0; n++) 
   const names = stayed ? await live.locator("th").allInnerTexts().catch(() => []) : [];
   if (names.length > (seen.steps.at(-1)?.length ?? 0)) {
     seen.steps.push(names);
-    if (names.length === 2) await page.screenshot({ path: path.join(folder, "operation-live.png"), fullPage: true });
+    if (seen.steps.length === 2) await page.screenshot({ path: path.join(folder, "operation-live.png"), fullPage: true });
   }
   await page.waitForTimeout(50);
 }

@@ -172,6 +172,21 @@ fn every_page_that_can_be_reached_shows_what_there_is_and_nothing_else() {
     let drill = pages.keys().find(|path| path.starts_with("/ui/drills/")).expect("the drill's page");
     assert!(pages[drill].contains("Passed: everything came back, in time"));
 
+    // Verified by its button, which is a form of that page.
+    let verify = format!("/ui/backups/{name}/verify");
+    assert_eq!(visitor.form(&verify, &[]).status, 403);
+    let token = shown.split("name=\"form_token\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let begun = visitor.form(&verify, &[("form_token", token)]);
+    assert_eq!(begun.status, 303, "{}", begun.text);
+    assert_eq!(visitor.ended(&begun, None)["result"]["state"], "complete");
+    let page = visitor.get(begun.headers["location"].to_str().unwrap());
+    assert!(
+        page.text.contains(&format!("Verify: {name}")) && page.text.contains("<strong>Done</strong>"),
+        "{}",
+        page.text
+    );
+    check("verify", &page);
+
     // What is not there is a page, too; programs get problems as before.
     for (path, status) in [
         ("/ui/nothing", 404),
@@ -209,7 +224,43 @@ fn a_backup_that_is_missing_or_old_is_told_in_words() {
         assert!(shown.text.contains("NOT SAFE: there is no backup"), "{}", shown.text);
         check("/", &shown);
     }
-    estate.strongroom(&["backup"]).ok();
+    let documents = tempfile::tempdir().unwrap();
+    std::fs::write(documents.path().join("a <b>.txt"), "text").unwrap();
+    rusqlite::Connection::open(documents.path().join("app.db"))
+        .and_then(|database| {
+            database.execute_batch("CREATE TABLE rates (id INTEGER); INSERT INTO rates VALUES (1), (2)")
+        })
+        .unwrap();
+    let (root, database) =
+        (documents.path().display().to_string(), documents.path().join("app.db").display().to_string());
+    let more = format!(
+        "\n[[source]]\nname = \"documents\"\nkind = \"files\"\nroot = \"{root}\"\n\n[[source]]\nname = \"app\"\nkind = \"sqlite\"\npath = \"{database}\"\n"
+    );
+    estate.configure(|text| text + &more);
+    let backup = estate.json(&["backup"]);
+    let name = backup["name"].as_str().unwrap();
+    {
+        // Sources of every kind are on its page, and can be chosen for a restore.
+        let worker = Worker::start(&estate);
+        let visitor = Visitor::new(&estate, &worker);
+        let shown = visitor.get(&format!("/ui/backups/{name}"));
+        for said in ["files: documents", "sqlite: app", "rates", "Items proven", root.as_str()] {
+            assert!(shown.text.contains(said), "{said}: {}", shown.text);
+        }
+        check("backup", &shown);
+        let shown = visitor.get(&format!("/ui/restore?backup={name}"));
+        assert!(shown.text.contains(&root) && shown.text.contains(&database), "{}", shown.text);
+        check("restore", &shown);
+        // Back to where it was: something is there, and stays.
+        let shown = visitor.get(&format!("/ui/restore/plan?backup={name}&source=app&where=own"));
+        assert!(
+            shown.status == 409 && shown.text.contains("What stands against it"),
+            "{} {}",
+            shown.status,
+            shown.text
+        );
+        check("plan", &shown);
+    }
     estate.configure(|text| text.replace("rpo_transactions = \"24h\"", "rpo_transactions = \"1s\""));
     let worker = Worker::start(&estate);
     std::thread::sleep(std::time::Duration::from_millis(2100));

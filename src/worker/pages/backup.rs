@@ -38,20 +38,20 @@ pub async fn page(
     })
     .await?;
     let mut body = String::new();
-    put!(body, "<p class=\"trail\"><a href=\"/\">All backups</a></p>");
+    put!(body, "<p class=\"trail\"><a href=\"/\">All backups</a> · <a href=\"#h-do\">Restore or verify it</a></p>");
     body.push_str(&report::backup_body(&report));
     marked(&marks, &mut body);
     objects(&manifest, &mut body);
     put!(
         body,
-        "<section aria-labelledby=\"h-do\">\n<h2 id=\"h-do\">What can be done with it</h2>\n<p class=\"actions\">"
+        "<section aria-labelledby=\"h-do\">\n<h2 id=\"h-do\">What can be done with it</h2>\n<div class=\"actions\">"
     );
     put!(body, "<a class=\"button\" href=\"/ui/restore?backup={}\">Restore from it</a>", manifest.name);
     if visitor.caller.role >= Role::Operator {
         let action = format!("/ui/backups/{}/verify", manifest.name);
         put!(body, "{}", button(&visitor, &action, "Verify it now", "second"));
     }
-    put!(body, "</p>\n</section>");
+    put!(body, "</div>\n</section>");
     let title = format!("Backup {}", manifest.name);
     Ok(Page { title: &title, part: Part::Overview, head: String::new(), body }.answer(Some(&visitor)))
 }

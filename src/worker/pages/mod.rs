@@ -29,8 +29,8 @@ use crate::report::page::{self, escape, put};
 pub use door::{enter, is_page};
 
 /// Everything comes from this worker; nothing is run that stands within a page, and no other page may frame it.
-const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; \
-                      base-uri 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
+                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// All pages.
 pub fn routes() -> Router<Arc<Worker>> {

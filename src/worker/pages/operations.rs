@@ -116,7 +116,7 @@ pub async fn page(
             let action = format!("/ui/operations/{}/cancel", escape(&status.id));
             put!(
                 body,
-                "<p class=\"actions\">{}</p>",
+                "<div class=\"actions\">{}</div>",
                 button(&visitor, &action, "Cancel, and take back what was done", "second")
             );
         }
@@ -308,7 +308,7 @@ pub async fn events(
     may(&visitor.caller, Role::Viewer)?;
     let unknown = || Problem::not_found("no operation of this id runs in this worker; hint: the list of operations");
     let operation = worker.operations.get(&id).ok_or_else(unknown)?;
-    let watched = operation.watch();
+    let watched = operation.watch()?;
     // (The operation is kept, or the channel would close when it is forgotten.)
     let stream = futures::stream::unfold(
         (operation, watched, true, false),

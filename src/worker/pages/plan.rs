@@ -39,8 +39,8 @@ pub fn table(plan: &RestorePlan, out: &mut String) {
             out,
             "<tr><th scope=\"row\">{}</th><td class=\"n\" data-label=\"Rows\">{}</td><td class=\"n\" data-label=\"Size\">{}</td><td class=\"long\" data-label=\"How\">{}</td></tr>",
             escape(name),
-            rows.map_or("–".into(), thousands),
-            size.map_or("–".into(), bytes),
+            rows.map(thousands).unwrap_or_default(),
+            size.map(bytes).unwrap_or_default(),
             escape(how)
         );
     };
