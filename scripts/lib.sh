@@ -58,6 +58,15 @@ node_clients() {
   export STRONGROOM_NODE=$home
 }
 
+# Brings Playwright and axe for the tests of the dashboard, beside a copy of what they are to do. Sets STRONGROOM_PLAYWRIGHT,
+# by which the tests know them: without it they would say that they skip.
+browser_driver() {
+  local home=${XDG_CACHE_HOME:-$HOME/.cache}/strongroom-browser
+  node_packages tests/browser "$home"
+  cp tests/browser/dashboard.mjs "$home"
+  export STRONGROOM_PLAYWRIGHT=$home
+}
+
 # Brings Microsoft's double of Azure Blob Storage. Sets STRONGROOM_AZURITE, by which the tests know it: without it they
 # would say that they skip.
 azurite() {

@@ -33,6 +33,13 @@ pub struct Summary {
     pub size_bytes: u64,
     pub place: String,
     pub manifest_sha256: String,
+    /// What a backup by hand was taken for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
+    /// Its objects are sealed: without a key they can be verified as they are stored, and not read.
+    pub sealed: bool,
+    /// How many things in it somebody must look at.
+    pub attention_count: usize,
     /// The last restore that proved it.
     pub verified: Option<Verified>,
 }
@@ -70,6 +77,9 @@ pub async fn run(context: &Context, tier: Option<&TierName>) -> Result<Listing, 
                 size_bytes: manifest.size_bytes(),
                 place: entry.store.describe(),
                 manifest_sha256: entry.sha256.clone(),
+                purpose: manifest.purpose.clone(),
+                sealed: manifest.sealing.is_some(),
+                attention_count: manifest.attention.len(),
                 verified: None,
             }
         })

@@ -7,19 +7,19 @@ mod garbage;
 mod human;
 mod index;
 mod metrics;
-mod page;
+pub(crate) mod page;
 mod restore;
 mod retention;
 mod table;
 
 pub use backup::{
-    BackupLine, BackupReport, CopyLine, Verification, manifest, manifest_line, page as backup_page,
-    plan as backup_plan, text as backup_text,
+    BackupLine, BackupReport, CopyLine, Verification, body as backup_body, manifest, manifest_line,
+    page as backup_page, plan as backup_plan, text as backup_text,
 };
 pub use buckets::plan as buckets_plan;
 pub use drill::{
-    DrillLine, DrillReport, Outcome, Signature, TableLine, VERSION as DRILL_VERSION, page as drill_page,
-    plan as drill_plan, text as drill_text,
+    DrillLine, DrillReport, Outcome, Signature, TableLine, VERSION as DRILL_VERSION, body as drill_body,
+    page as drill_page, plan as drill_plan, text as drill_text,
 };
 pub use garbage::plan as garbage_plan;
 pub use human::{bytes, duration, plural, thousands};

@@ -75,11 +75,17 @@ impl Access {
         }
         let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let scheme = given.and_then(|value| value.split_once(' '));
-        let Some((scheme, token)) = scheme.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {
+        let Some((_, token)) = scheme.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {
             return Err(Problem::unauthorized("a bearer token is needed"));
         };
-        debug_assert!(scheme.eq_ignore_ascii_case("bearer"));
-        let token = token.trim();
+        self.caller(token.trim()).await
+    }
+
+    /// Whose token it is.
+    ///
+    /// # Errors
+    /// 401 for one that is not good.
+    pub async fn caller(&self, token: &str) -> Result<Caller, Problem> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Problem::unauthorized("the token is not accepted"));
         }

@@ -1,16 +1,19 @@
 //! The worker: the jobs over HTTP, for Cloud Scheduler, for operators with curl, for whatever watches it.
 //!
-//! `access` says who may call, `routes` what can be called, `ask` turns calls into jobs, `operations` runs them. Does not
-//! know how a job works.
+//! `access` says who may call, `routes` what can be called, `ask` turns calls into jobs, `operations` runs them, `pages` shows
+//! all of it to people. Does not know how a job works.
 
 mod access;
 mod ask;
 mod audit;
+mod fields;
 mod listing;
 mod operations;
+mod pages;
 mod problem;
 mod routes;
 mod schedule;
+mod session;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +29,7 @@ use access::Access;
 use audit::Audit;
 use listing::Cached;
 use operations::Operations;
+use session::Sessions;
 
 /// How long running operations may take to end when the process is asked to; Cloud Run kills after 10 s.
 const END_WITHIN: Duration = Duration::from_secs(8);
@@ -37,6 +41,8 @@ struct Worker {
     operations: Arc<Operations>,
     listing: Arc<Cached>,
     audit: Audit,
+    /// Of browsers.
+    sessions: Sessions,
 }
 
 /// Serves until the process is asked to end: then nothing new is taken, and what runs is taken back.
@@ -64,6 +70,7 @@ pub async fn serve(
         operations: Arc::new(Operations::new(listing.clone())),
         listing,
         audit,
+        sessions: Sessions::new(context.nonce.clone()),
         context: context.clone(),
     });
     ready(address, open);

@@ -24,6 +24,8 @@ const REMEMBERED: usize = 200;
 const MAX_UNDER_WAY: usize = 32;
 /// How long an operation waits for another run to give the lease back.
 const LEASE_WAIT: Duration = Duration::from_secs(3600);
+/// Callers that wait for one operation, or watch it, at once.
+const MAX_WATCHING: usize = 100;
 /// Lines of an operation that are kept.
 const MAX_NOTES: usize = 200;
 
@@ -111,6 +113,17 @@ impl Operation {
     /// Asks it to end: what was done is taken back.
     pub fn cancel(&self) {
         self.cancel.send_replace(true);
+    }
+
+    /// Tells of every change.
+    ///
+    /// # Errors
+    /// 503 when too many listen.
+    pub fn watch(&self) -> Result<watch::Receiver<Status>, Problem> {
+        if self.status.receiver_count() >= MAX_WATCHING {
+            return Err(Problem::unavailable("too many listen to this operation; hint: ask for its state"));
+        }
+        Ok(self.status.subscribe())
     }
 
     /// Waits until it is over, or so long.

@@ -57,6 +57,15 @@ impl Problem {
     pub fn detail(&self) -> &str {
         &self.detail
     }
+
+    pub const fn title(&self) -> &'static str {
+        self.title
+    }
+
+    /// What stands against a plan.
+    pub fn refusals(&self) -> &[Refusal] {
+        &self.refusals
+    }
 }
 
 impl From<JobError> for Problem {
@@ -109,6 +118,8 @@ impl IntoResponse for Problem {
             }
             _ => {}
         }
+        // For pages, which say the same in their own form.
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -23,7 +23,8 @@ use super::ask::Ask;
 use super::audit::Line;
 use super::operations::{self, State as OperationState, Status};
 use super::problem::Problem;
-use super::{Worker, guarded};
+use super::schedule::next;
+use super::{Worker, guarded, pages};
 use crate::catalog::Wanted;
 use crate::codec::digest::Digests;
 use crate::config::Role;
@@ -70,6 +71,7 @@ pub fn router(worker: Arc<Worker>) -> Router {
         .route("/operations", get(all_operations))
         .route("/operations/{id}", get(operation))
         .route("/operations/{id}/cancel", post(cancel))
+        .merge(pages::routes())
         .fallback(async || Problem::not_found("there is nothing at this path; hint: GET /openapi.json"))
         .method_not_allowed_fallback(async || {
             Problem::new(
@@ -92,6 +94,9 @@ async fn enter(State(worker): Shared, mut request: Request, next: Next) -> Respo
     let (method, path) = (request.method().clone(), request.uri().path().to_string());
     if is_public(&path) {
         return guarded(next.run(request).await);
+    }
+    if pages::is_page(&path) {
+        return pages::enter(&worker, request, next).await;
     }
     let caller = worker.access.who(request.headers()).await;
     let who = caller.as_ref().map_or_else(|_| "unknown".to_string(), |caller| caller.name.clone());
@@ -117,7 +122,7 @@ async fn enter(State(worker): Shared, mut request: Request, next: Next) -> Respo
 }
 
 /// What the framework refuses by itself (a query that cannot be read) is a problem like any other.
-async fn as_problem(response: Response) -> Response {
+pub(super) async fn as_problem(response: Response) -> Response {
     let status = response.status();
     let plain = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
     if !(status.is_client_error() && plain) {
@@ -129,7 +134,7 @@ async fn as_problem(response: Response) -> Response {
 
 /// The operation that a call began: for the audit log.
 #[derive(Clone)]
-struct Began(String);
+pub(super) struct Began(pub(super) String);
 
 /// Whether a call does not come from a page of another site.
 fn is_own(headers: &HeaderMap) -> bool {
@@ -137,7 +142,7 @@ fn is_own(headers: &HeaderMap) -> bool {
     headers.get("origin").is_none() && site.is_none_or(|site| matches!(site, "none" | "same-origin"))
 }
 
-fn may(caller: &Caller, role: Role) -> Result<(), Problem> {
+pub(super) fn may(caller: &Caller, role: Role) -> Result<(), Problem> {
     if caller.role >= role {
         return Ok(());
     }
@@ -168,7 +173,7 @@ async fn body<T: DeserializeOwned>(request: Request) -> Result<(HeaderMap, T), P
 
 /// A body's bytes. Of one that is too large the rest is read and dropped, within bounds: many clients look for an answer
 /// only after they sent all.
-async fn bounded(body: Body) -> Result<Vec<u8>, Problem> {
+pub(super) async fn bounded(body: Body) -> Result<Vec<u8>, Problem> {
     let mut stream = body.into_data_stream();
     let (mut bytes, mut read) = (Vec::new(), 0);
     while let Some(chunk) = stream.next().await {
@@ -188,7 +193,7 @@ async fn bounded(body: Body) -> Result<Vec<u8>, Problem> {
 }
 
 /// Runs what only looks, off the server's own threads: plans are large futures.
-async fn look<T: Send + 'static>(
+pub(super) async fn look<T: Send + 'static>(
     worker: &Arc<Worker>,
     work: impl AsyncFnOnce(&Context) -> Result<T, JobError> + Send + 'static,
 ) -> Result<T, Problem> {
@@ -350,7 +355,7 @@ async fn backup_status(State(worker): Shared, Extension(caller): Extension<Calle
     if let Some(document) = document.as_object_mut() {
         document.insert("content".into(), json!(status.content()));
         document.insert("retention_days".into(), json!(retention_days));
-        document.insert("next_backups".into(), next(&worker));
+        document.insert("next_backups".into(), json!(next(&worker.context)));
         document.insert("operations".into(), json!(worker.operations.all().iter().take(5).collect::<Vec<_>>()));
     }
     Ok(Json(document).into_response())
@@ -385,22 +390,7 @@ async fn show(State(worker): Shared, Extension(caller): Extension<Caller>, Path(
 
 async fn next_backup(State(worker): Shared, Extension(caller): Extension<Caller>) -> Answered {
     may(&caller, Role::Viewer)?;
-    Ok(Json(json!({"next_backups": next(&worker)})).into_response())
-}
-
-/// When each tier's next backup is due, the soonest first.
-fn next(worker: &Worker) -> Value {
-    let (config, now) = (&worker.context.config, worker.context.now());
-    let mut due: Vec<(Timestamp, Value)> = Vec::new();
-    for (name, tier) in &config.tiers {
-        if let Some(schedule) = &tier.schedule
-            && let Some(at) = schedule.next(now, &config.retention.time_zone)
-        {
-            due.push((at, json!({"tier": name, "schedule": schedule.to_string(), "at": at})));
-        }
-    }
-    due.sort_by_key(|(at, _)| *at);
-    due.into_iter().map(|(_, document)| document).collect()
+    Ok(Json(json!({"next_backups": next(&worker.context)})).into_response())
 }
 
 async fn all_operations(State(worker): Shared, Extension(caller): Extension<Caller>) -> Answered {
@@ -418,13 +408,16 @@ async fn operation(
     let status = match worker.operations.get(&id) {
         Some(operation) => operation.wait(Duration::from_secs(waiting.wait.unwrap_or(0).min(MAX_WAIT_SECONDS))).await,
         None => {
-            // Ids come from this program: anything else would be a path of somebody's making.
-            let plain = id.len() <= 100 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-            let known = if plain { operations::from_journal(&worker.context, &id).await? } else { None };
+            let known = if plain_id(&id) { operations::from_journal(&worker.context, &id).await? } else { None };
             known.ok_or_else(|| Problem::not_found("there is no such operation; hint: GET /operations"))?
         }
     };
     Ok(Json(status).into_response())
+}
+
+/// Ids come from this program: anything else would be a path of somebody's making.
+pub(super) fn plain_id(id: &str) -> bool {
+    id.len() <= 100 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
 async fn cancel(State(worker): Shared, Extension(caller): Extension<Caller>, Path(id): Path<String>) -> Answered {
@@ -746,7 +739,7 @@ async fn drill(
     plan_or_begin(&worker, &caller, (&headers, &waiting), drill.dry_run, Role::Operator, ask).await
 }
 
-fn named(text: &str) -> Result<Wanted, Problem> {
+pub(super) fn named(text: &str) -> Result<Wanted, Problem> {
     if text == "latest" {
         return Ok(Wanted::Latest);
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
 
 use super::ask::Ask;
 use super::operations::{Operations, State};
@@ -17,6 +18,27 @@ const TICK: Duration = Duration::from_secs(5);
 /// How often is looked at the catalog, and at whether somebody has stopped the schedules, while nothing is due.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_mins(10);
 const BY: &str = "schedule";
+
+/// A backup that a tier's schedule asks for.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Due {
+    pub tier: TierName,
+    pub schedule: String,
+    pub at: Timestamp,
+}
+
+/// When each tier's next backup is due, the soonest first.
+pub(super) fn next(context: &Context) -> Vec<Due> {
+    let (config, now) = (&context.config, context.now());
+    let due = config.tiers.iter().filter_map(|(name, tier)| {
+        let schedule = tier.schedule.as_ref()?;
+        let at = schedule.next(now, &config.retention.time_zone)?;
+        Some(Due { tier: name.clone(), schedule: schedule.to_string(), at })
+    });
+    let mut due: Vec<Due> = due.collect();
+    due.sort_by_key(|due| due.at);
+    due
+}
 
 /// What this process has tried of a tier: at which due time, how often, and when last.
 type Tried = BTreeMap<TierName, (Timestamp, u32, Timestamp)>;

@@ -10,7 +10,7 @@ use crate::estate::{DATASET, Estate, PROJECT};
 use crate::proxy::{Action, Proxy};
 
 /// The browser: named by STRONGROOM_CHROMIUM, or found by its usual names.
-fn chromium() -> Option<PathBuf> {
+pub fn chromium() -> Option<PathBuf> {
     let named = std::env::var_os("STRONGROOM_CHROMIUM").map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let usual = ["chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"];

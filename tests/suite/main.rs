@@ -4,6 +4,7 @@ mod buckets;
 mod canaries;
 mod clouds;
 mod copies;
+mod dashboard;
 mod drill;
 mod drill_page;
 mod drill_scripts;

@@ -30,7 +30,7 @@ impl Worker {
     }
 
     /// A call with a token; gives status and body.
-    fn call(
+    pub fn call(
         &self,
         estate: &Estate,
         (method, path): (Method, &str),
@@ -78,7 +78,7 @@ impl Drop for Worker {
 }
 
 /// A configuration in which callers are asked who they are.
-fn with_tokens(estate: &mut Estate, more: &str) {
+pub fn with_tokens(estate: &mut Estate, more: &str) {
     let mut worker = format!("\n[worker]\n{more}\n");
     for (role, token) in TOKENS {
         let digest = strongroom::codec::digest::Digests::of(token.as_bytes()).sha256_hex();

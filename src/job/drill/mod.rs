@@ -205,7 +205,10 @@ async fn write_report(
 }
 
 /// Earlier drills, the oldest first. A report that cannot be read is of a newer version, and left out.
-async fn past(context: &Context) -> Result<Vec<DrillLine>, JobError> {
+///
+/// # Errors
+/// When the reports cannot be listed or read.
+pub async fn past(context: &Context) -> Result<Vec<DrillLine>, JobError> {
     let names = drills::names(context.home.as_ref()).await?;
     let last = &names[names.len().saturating_sub(TREND)..];
     let documents = drills::documents(context.home.as_ref(), last).await?;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::proven;
-use crate::manifest::{Manifest, PauseRecord, StepTiming};
+use crate::manifest::{Manifest, PauseRecord, StepTiming, StreamedRecord};
 use crate::model::{BackupName, TierName, Totals};
 use crate::plan::compare::{self, State};
 use crate::plan::queries::{Expectation, ValidationQuery};
@@ -36,6 +36,8 @@ pub struct BackupReport {
     pub view_count: usize,
     pub routine_count: usize,
     pub tabs: Vec<TabLine>,
+    /// Databases, files, secrets and records of usage.
+    pub sources: Vec<SourceLine>,
     pub checks: Vec<CheckLine>,
     pub copies: Vec<CopyLine>,
     /// The last proof that it restores.
@@ -88,6 +90,29 @@ pub struct TabLine {
     pub tab: String,
     pub row_count: u64,
     pub column_count: u64,
+}
+
+/// A source whose data passed through the program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceLine {
+    pub name: String,
+    /// As in the configuration: `postgres`, `files`, ...
+    pub kind: String,
+    /// What it is a backup of, without secrets: an address, a path.
+    pub origin: String,
+    pub taken_at: Timestamp,
+    pub items: Vec<ItemLine>,
+}
+
+/// A table, a file, a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemLine {
+    pub name: String,
+    pub row_count: Option<u64>,
+    pub size_bytes: Option<u64>,
+    /// Whether rows and figures were taken of the same state as the data; absent where there are none.
+    pub proven: Option<bool>,
+    pub remark: String,
 }
 
 /// What a validation query gave on the snapshots.
@@ -172,6 +197,7 @@ impl BackupReport {
             view_count: manifest.bigquery().map(|source| source.views.len()).sum(),
             routine_count: manifest.bigquery().map(|source| source.routines.len()).sum(),
             tabs: tabs(manifest),
+            sources: manifest.streamed().map(source).collect(),
             checks,
             copies,
             verified,
@@ -237,6 +263,23 @@ fn tabs(manifest: &Manifest) -> Vec<TabLine> {
         lines.collect()
     };
     manifest.sheets().flat_map(line).collect()
+}
+
+fn source(record: &dyn StreamedRecord) -> SourceLine {
+    let item = |item: crate::manifest::Item| ItemLine {
+        name: item.name,
+        row_count: item.row_count,
+        size_bytes: item.size_bytes,
+        proven: item.proven,
+        remark: item.remark,
+    };
+    SourceLine {
+        name: record.name().into(),
+        kind: record.kind().into(),
+        origin: record.origin().into(),
+        taken_at: record.taken_at(),
+        items: record.items().into_iter().map(item).collect(),
+    }
 }
 
 /// The recorded answers, held against what their queries expect today.

@@ -5,7 +5,7 @@ mod page;
 mod text;
 
 pub use document::{BackupLine, BackupReport, CheckLine, CheckState, CopyLine, StoredTable, Verification};
-pub use page::page;
+pub use page::{body, page};
 pub(super) use text::item_table;
 pub use text::{manifest, manifest_line, plan, report as text};
 

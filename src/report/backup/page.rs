@@ -5,12 +5,18 @@ use crate::report::drill::milliseconds;
 use crate::report::page::{Span, bar, day_and_time, escape, figures, frame, grouped, put, signature, sizes, verdict};
 use crate::report::{bytes, thousands};
 
-/// The page.
+/// The page, as a file that needs nothing else.
 pub fn page(report: &BackupReport) -> String {
+    frame(&format!("Backup of {}: {}", report.system, report.backup.name), &body(report))
+}
+
+/// What the page says.
+pub fn body(report: &BackupReport) -> String {
     let mut body = String::new();
     head(report, &mut body);
     tables(report, &mut body);
     sheets(report, &mut body);
+    sources(report, &mut body);
     checks(report, &mut body);
     copies(report, &mut body);
     steps(report, &mut body);
@@ -18,7 +24,7 @@ pub fn page(report: &BackupReport) -> String {
     sizes(&report.backups, &mut body);
     put!(body, "</section>");
     signatures(report, &mut body);
-    frame(&format!("Backup of {}: {}", report.system, report.backup.name), &body)
+    body
 }
 
 fn head(report: &BackupReport, out: &mut String) {
@@ -26,8 +32,9 @@ fn head(report: &BackupReport, out: &mut String) {
     let purpose = report.purpose.as_ref().map(|purpose| format!(", taken for: {purpose}")).unwrap_or_default();
     put!(
         out,
-        "<p class=\"of\">The data of {}, one instant for every table{}</p>",
+        "<p class=\"of\">The data of {}{}{}</p>",
         day_and_time(report.backup.data_of),
+        if report.tables.is_empty() { "" } else { ", one instant for every table" },
         escape(&purpose)
     );
     let words = match (report.broken(), report.findings.is_empty()) {
@@ -47,12 +54,16 @@ fn head(report: &BackupReport, out: &mut String) {
     verdict(words, &proof, &report.findings, out);
     let proven = report.tables.iter().filter(|table| table.proven).count();
     let whole = report.copies.iter().filter(|copy| copy.lacking == Some(0)).count();
-    let mut shown = vec![
-        ("Rows", thousands(report.backup.row_count)),
-        ("Stored", bytes(report.backup.size_bytes)),
-        ("Tables proven row by row", format!("{proven} of {}", report.tables.len())),
-        ("Whole copies", format!("{whole} of {}", report.copies.len())),
-    ];
+    let mut shown = vec![("Rows", thousands(report.backup.row_count)), ("Stored", bytes(report.backup.size_bytes))];
+    if !report.tables.is_empty() {
+        shown.push(("Tables proven row by row", format!("{proven} of {}", report.tables.len())));
+    }
+    let items: Vec<bool> =
+        report.sources.iter().flat_map(|source| &source.items).filter_map(|item| item.proven).collect();
+    if !items.is_empty() {
+        shown.push(("Items proven", format!("{} of {}", items.iter().filter(|proven| **proven).count(), items.len())));
+    }
+    shown.push(("Whole copies", format!("{whole} of {}", report.copies.len())));
     if let Some(pause) = &report.pause {
         shown.push(("Ingestion stood still", crate::report::duration(pause.duration())));
     }
@@ -67,7 +78,7 @@ fn tables(report: &BackupReport, out: &mut String) {
     put!(out, "<section aria-labelledby=\"h-tables\">\n<h2 id=\"h-tables\">What it holds</h2>");
     put!(
         out,
-        "<div class=\"scroll\"><table id=\"tables\">\n<caption>Rows and totals at the instant of the backup, and rows in the backup before it. “Proven” means: source and files agree in every value of every row.</caption>"
+        "<div class=\"scroll\" tabindex=\"0\"><table id=\"tables\">\n<caption>Rows and totals at the instant of the backup, and rows in the backup before it. “Proven” means: source and files agree in every value of every row.</caption>"
     );
     put!(
         out,
@@ -143,6 +154,48 @@ fn sheets(report: &BackupReport, out: &mut String) {
     put!(out, "</tbody></table>\n</section>");
 }
 
+/// More items than this are summed up.
+const MANY_ITEMS: usize = 200;
+
+/// Databases, files, secrets and records of usage.
+fn sources(report: &BackupReport, out: &mut String) {
+    for (n, source) in report.sources.iter().enumerate() {
+        put!(out, "<section aria-labelledby=\"h-source-{n}\">");
+        put!(out, "<h2 id=\"h-source-{n}\">{}: {}</h2>", escape(&source.kind), escape(&source.name));
+        put!(
+            out,
+            "<p class=\"of\">Of <code>{}</code>, as it was on {}</p>",
+            escape(&source.origin),
+            day_and_time(source.taken_at)
+        );
+        put!(out, "<table class=\"stack\" id=\"source-{n}\">");
+        put!(
+            out,
+            "<thead><tr><th scope=\"col\">Item</th><th scope=\"col\" class=\"n\">Rows</th><th scope=\"col\" class=\"n\">Size</th><th scope=\"col\">Agreed</th><th scope=\"col\">Remark</th></tr></thead>\n<tbody>"
+        );
+        for item in source.items.iter().take(MANY_ITEMS) {
+            let (mark, class) = match item.proven {
+                Some(true) => ("proven", "good"),
+                Some(false) => ("NOT PROVEN", "late"),
+                None => ("as it was stored", ""),
+            };
+            put!(
+                out,
+                "<tr><th scope=\"row\">{}</th><td class=\"n\" data-label=\"Rows\">{}</td><td class=\"n\" data-label=\"Size\">{}</td><td class=\"mark {class}\">{mark}</td><td class=\"long\">{}</td></tr>",
+                escape(&item.name),
+                item.row_count.map_or("–".into(), thousands),
+                item.size_bytes.map_or("–".into(), bytes),
+                escape(&item.remark)
+            );
+        }
+        put!(out, "</tbody></table>");
+        if source.items.len() > MANY_ITEMS {
+            put!(out, "<p>And {} more.</p>", thousands((source.items.len() - MANY_ITEMS) as u64));
+        }
+        put!(out, "</section>");
+    }
+}
+
 fn checks(report: &BackupReport, out: &mut String) {
     if report.checks.is_empty() {
         return;
@@ -195,7 +248,7 @@ fn answer(check: &CheckLine) -> String {
             count => format!("{count} rows"),
         };
         out = format!(
-            "<details><summary>The answer, {count}</summary><div class=\"scroll\"><table><thead><tr>{names}</tr></thead><tbody>{rows}</tbody></table></div></details>"
+            "<details><summary>The answer, {count}</summary><div class=\"scroll\" tabindex=\"0\"><table><thead><tr>{names}</tr></thead><tbody>{rows}</tbody></table></div></details>"
         );
     }
     out

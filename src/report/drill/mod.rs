@@ -5,7 +5,7 @@ mod page;
 mod text;
 
 pub use document::{DrillLine, DrillReport, Outcome, Signature, TableLine, VERSION};
-pub use page::page;
+pub use page::{body, page};
 pub use text::{plan, text};
 
 use crate::model::{ColumnTotals, Totals};

@@ -10,8 +10,13 @@ use crate::report::page::{
 };
 use crate::report::{bytes, thousands};
 
-/// The page.
+/// The page, as a file that needs nothing else.
 pub fn page(report: &DrillReport) -> String {
+    frame(&format!("{}: {}", report.title, report.system), &body(report))
+}
+
+/// What the page says.
+pub fn body(report: &DrillReport) -> String {
     let mut body = String::new();
     head(report, &mut body);
     objectives(report, &mut body);
@@ -21,7 +26,7 @@ pub fn page(report: &DrillReport) -> String {
     checklist(report, &mut body);
     trends(report, &mut body);
     signatures(report, &mut body);
-    frame(&format!("{}: {}", report.title, report.system), &body)
+    body
 }
 
 const fn color(outcome: Outcome) -> &'static str {
@@ -155,7 +160,7 @@ fn tables(report: &DrillReport, out: &mut String) {
     put!(out, "<section aria-labelledby=\"h-tables\">\n<h2 id=\"h-tables\">Is everything there?</h2>");
     put!(
         out,
-        "<div class=\"scroll\"><table id=\"tables\">\n<caption>Rows and totals when the backup was taken, and after the recovery. “Proven” means: every value of every row is the same.</caption>"
+        "<div class=\"scroll\" tabindex=\"0\"><table id=\"tables\">\n<caption>Rows and totals when the backup was taken, and after the recovery. “Proven” means: every value of every row is the same.</caption>"
     );
     put!(
         out,
@@ -271,13 +276,13 @@ fn trends(report: &DrillReport, out: &mut String) {
             .collect();
         put!(
             out,
-            "<figure style=\"margin:1.5rem 0 0\">\n<figcaption>Time to full recovery in earlier drills ({}), the last on the right.</figcaption>",
+            "<figure>\n<figcaption>Time to full recovery in earlier drills ({}), the last on the right.</figcaption>",
             drawn.len()
         );
         put!(out, "{}", columns("times of earlier drills", &drawn));
         put!(
             out,
-            "</figure>\n<div class=\"scroll\"><table id=\"drills\"><thead><tr><th scope=\"col\">Drill</th><th scope=\"col\">Day</th><th scope=\"col\">Outcome</th><th scope=\"col\" class=\"n\">Full recovery</th></tr></thead><tbody>"
+            "</figure>\n<div class=\"scroll\" tabindex=\"0\"><table id=\"drills\"><thead><tr><th scope=\"col\">Drill</th><th scope=\"col\">Day</th><th scope=\"col\">Outcome</th><th scope=\"col\" class=\"n\">Full recovery</th></tr></thead><tbody>"
         );
         for drill in report.drills.iter().rev() {
             let verdict = drill.outcome.verdict().split(':').next().unwrap_or_default();

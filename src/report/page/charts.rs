@@ -4,14 +4,14 @@
 use super::escape;
 
 /// Part of a bar's length, from 0 to 1.
-pub(in crate::report) struct Span {
+pub struct Span {
     pub from: f64,
     pub to: f64,
     pub class: &'static str,
 }
 
 /// A horizontal bar; `label` is what a reader who cannot see it is told.
-pub(in crate::report) fn bar(label: &str, spans: &[Span]) -> String {
+pub fn bar(label: &str, spans: &[Span]) -> String {
     let mut shapes = String::new();
     for span in spans {
         let (from, to) = (span.from.clamp(0.0, 1.0), span.to.clamp(0.0, 1.0));
@@ -30,7 +30,7 @@ pub(in crate::report) fn bar(label: &str, spans: &[Span]) -> String {
 }
 
 /// A column of a trend.
-pub(in crate::report) struct Column {
+pub struct Column {
     pub value: f64,
     pub class: &'static str,
     /// What the column is, for readers and pointers.
@@ -38,7 +38,7 @@ pub(in crate::report) struct Column {
 }
 
 /// Columns side by side, from the oldest to the newest.
-pub(in crate::report) fn columns(label: &str, columns: &[Column]) -> String {
+pub fn columns(label: &str, columns: &[Column]) -> String {
     const HEIGHT: f64 = 120.0;
     let highest = columns.iter().map(|column| column.value).fold(0.0, f64::max);
     let step = 1000.0 / columns.len().max(8) as f64;

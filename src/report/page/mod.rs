@@ -1,9 +1,9 @@
-//! What all pages are made of: one frame and one style, no script, no network. They are read by people of finance, printed,
-//! and opened on a phone.
+//! What all pages are made of: one style, and of those that are files one frame: no script, no network. They are read by people
+//! of finance, printed, and opened on a phone.
 
 mod charts;
 
-pub(super) use charts::{Column, Span, bar, columns};
+pub use charts::{Column, Span, bar, columns};
 
 use super::{BackupLine, bytes, thousands};
 
@@ -11,17 +11,20 @@ use super::{BackupLine, bytes, thousands};
 macro_rules! put {
     ($out:expr, $($arg:tt)*) => {{ use std::fmt::Write; let _ = writeln!($out, $($arg)*); }};
 }
-pub(super) use put;
+pub(crate) use put;
 
-/// A whole page around its body.
-pub(super) fn frame(title: &str, body: &str) -> String {
-    let (title, css) = (escape(title), include_str!("page.css"));
+/// The style of every page.
+pub const STYLE: &str = include_str!("page.css");
+
+/// A whole page around its body, as a file that needs nothing else.
+pub fn frame(title: &str, body: &str) -> String {
+    let (title, css) = (escape(title), STYLE);
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n<title>{title}</title>\n<style>\n{css}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
     )
 }
 
-pub(super) fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -36,16 +39,16 @@ pub(super) fn escape(text: &str) -> String {
     out
 }
 
-pub(super) fn day_and_time(at: jiff::Timestamp) -> String {
+pub fn day_and_time(at: jiff::Timestamp) -> String {
     at.strftime("%-d %B %Y, %H:%M UTC").to_string()
 }
 
-pub(super) fn day(at: jiff::Timestamp) -> String {
+pub fn day(at: jiff::Timestamp) -> String {
     at.strftime("%-d %b %Y").to_string()
 }
 
 /// A decimal text with its thousands grouped: `1234567.89` as `1,234,567.89`.
-pub(super) fn grouped(text: &str) -> String {
+pub fn grouped(text: &str) -> String {
     let (sign, digits) = text.strip_prefix('-').map_or(("", text), |digits| ("-", digits));
     let (whole, rest) = digits.split_at(digits.find(['.', 'e', 'E']).unwrap_or(digits.len()));
     match whole.parse() {
@@ -55,7 +58,7 @@ pub(super) fn grouped(text: &str) -> String {
 }
 
 /// The verdict of a page, and why.
-pub(super) fn verdict((class, words): (&str, &str), story: &str, findings: &[String], out: &mut String) {
+pub fn verdict((class, words): (&str, &str), story: &str, findings: &[String], out: &mut String) {
     put!(out, "<div class=\"verdict {class}\" id=\"verdict\">");
     put!(out, "<strong>{words}</strong>");
     put!(out, "<p>{}</p>", escape(story));
@@ -70,7 +73,7 @@ pub(super) fn verdict((class, words): (&str, &str), story: &str, findings: &[Str
 }
 
 /// Figures side by side below the verdict.
-pub(super) fn figures(figures: &[(&str, String)], out: &mut String) {
+pub fn figures(figures: &[(&str, String)], out: &mut String) {
     put!(out, "<dl class=\"figures\">");
     for (name, value) in figures {
         put!(out, "<div><dt>{name}</dt><dd>{}</dd></div>", escape(value));
@@ -79,7 +82,7 @@ pub(super) fn figures(figures: &[(&str, String)], out: &mut String) {
 }
 
 /// How large backups were, as a chart and as figures.
-pub(super) fn sizes(backups: &[BackupLine], out: &mut String) {
+pub fn sizes(backups: &[BackupLine], out: &mut String) {
     let (Some(first), Some(last)) = (backups.first(), backups.last()) else { return };
     let largest = backups.iter().map(|backup| backup.size_bytes).max().unwrap_or(0);
     let drawn: Vec<Column> = backups
@@ -92,7 +95,7 @@ pub(super) fn sizes(backups: &[BackupLine], out: &mut String) {
         .collect();
     put!(
         out,
-        "<figure style=\"margin:0\">\n<figcaption>Size of the backups kept ({}), the newest on the right; the highest column is {}.</figcaption>",
+        "<figure>\n<figcaption>Size of the backups kept ({}), the newest on the right; the highest column is {}.</figcaption>",
         drawn.len(),
         bytes(largest)
     );
@@ -105,7 +108,7 @@ pub(super) fn sizes(backups: &[BackupLine], out: &mut String) {
     );
     put!(
         out,
-        "<details><summary>The same as figures</summary><div class=\"scroll\"><table id=\"backups\"><thead><tr><th scope=\"col\">Backup</th><th scope=\"col\" class=\"n\">Rows</th><th scope=\"col\" class=\"n\">Size</th></tr></thead><tbody>"
+        "<details><summary>The same as figures</summary><div class=\"scroll\" tabindex=\"0\"><table id=\"backups\"><thead><tr><th scope=\"col\">Backup</th><th scope=\"col\" class=\"n\">Rows</th><th scope=\"col\" class=\"n\">Size</th></tr></thead><tbody>"
     );
     for backup in backups {
         put!(
@@ -120,7 +123,7 @@ pub(super) fn sizes(backups: &[BackupLine], out: &mut String) {
 }
 
 /// Names with their values, for the end of a page.
-pub(super) fn signature(lines: &[(&str, String)], out: &mut String) {
+pub fn signature(lines: &[(&str, String)], out: &mut String) {
     put!(out, "<table class=\"stack\" id=\"signature\"><tbody>");
     for (name, value) in lines {
         put!(out, "<tr><th scope=\"row\">{name}</th><td class=\"long\"><code>{}</code></td></tr>", escape(value));
