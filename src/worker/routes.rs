@@ -14,9 +14,9 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use futures::StreamExt;
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value, json};
 
 use super::access::Caller;
 use super::ask::Ask;
@@ -43,6 +43,7 @@ const MAX_BODY_BYTES: usize = 64 << 10;
 const MAX_DROPPED_BYTES: usize = 8 << 20;
 /// Cloud Run ends a request after an hour at most (<https://cloud.google.com/run/docs/configuring/request-timeout>).
 const MAX_WAIT_SECONDS: u64 = 3500;
+const MAX_LISTED: usize = 10_000;
 /// How long a call that looks may take.
 const LOOK_WITHIN: Duration = Duration::from_secs(60);
 
@@ -167,7 +168,10 @@ async fn body<T: DeserializeOwned>(request: Request) -> Result<(HeaderMap, T), P
             "the body must be JSON; hint: Content-Type: application/json",
         ));
     }
-    let parsed = serde_json::from_slice(&bytes).map_err(|error| Problem::bad_request(format!("the body: {error}")))?;
+    let wrong = |error: serde_json::Error| Problem::bad_request(format!("the body: {error}"));
+    // A list would be taken for an object's fields in their order.
+    let object: Map<String, Value> = serde_json::from_slice(&bytes).map_err(wrong)?;
+    let parsed = T::deserialize(Value::Object(object)).map_err(wrong)?;
     Ok((parts.headers, parsed))
 }
 
@@ -215,11 +219,27 @@ struct Waiting {
     wait: Option<u64>,
 }
 
+impl Waiting {
+    fn checked(&self) -> Result<(), Problem> {
+        match self.wait {
+            Some(seconds) if seconds > MAX_WAIT_SECONDS => {
+                Err(Problem::bad_request(format!("wait: at most {MAX_WAIT_SECONDS} seconds")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A number without a fraction: JSON does not tell 1 from 1.0.
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let Some(number) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
+    let fits = number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number);
+    if fits { Ok(Some(number as u64)) } else { Err(D::Error::custom("must be a whole number")) }
+}
+
 /// Begins an operation, and answers 202 with it; or with its end, when the caller waits.
 async fn begin(worker: &Arc<Worker>, caller: &Caller, headers: &HeaderMap, waiting: &Waiting, ask: Ask) -> Answered {
-    if waiting.wait.is_some_and(|seconds| seconds > MAX_WAIT_SECONDS) {
-        return Err(Problem::bad_request(format!("wait: at most {MAX_WAIT_SECONDS} seconds")));
-    }
+    waiting.checked()?;
     let trigger = trigger(headers, ask.verb())?;
     let id = trigger.clone().unwrap_or_else(|| job::new_run_id(&worker.context));
     // A repeated trigger, which this or another worker has seen: the same run.
@@ -370,9 +390,13 @@ struct Listed {
 
 async fn list(State(worker): Shared, Extension(caller): Extension<Caller>, query: Query<Listed>) -> Answered {
     may(&caller, Role::Viewer)?;
+    let limit = query.limit.unwrap_or(1000);
+    if limit > MAX_LISTED {
+        return Err(Problem::bad_request(format!("limit: at most {MAX_LISTED}")));
+    }
     let listing = worker.listing.get(&worker.context).await?;
     let of_tier = listing.backups.iter().filter(|backup| query.tier.as_ref().is_none_or(|tier| backup.tier == *tier));
-    let backups: Vec<&Summary> = of_tier.take(query.limit.unwrap_or(1000).min(10_000)).collect();
+    let backups: Vec<&Summary> = of_tier.take(limit).collect();
     Ok(Json(json!({"backups": backups, "broken": listing.broken, "doubted": listing.doubted})).into_response())
 }
 
@@ -405,8 +429,9 @@ async fn operation(
     waiting: Query<Waiting>,
 ) -> Answered {
     may(&caller, Role::Viewer)?;
+    waiting.checked()?;
     let status = match worker.operations.get(&id) {
-        Some(operation) => operation.wait(Duration::from_secs(waiting.wait.unwrap_or(0).min(MAX_WAIT_SECONDS))).await,
+        Some(operation) => operation.wait(Duration::from_secs(waiting.wait.unwrap_or(0))).await,
         None => {
             let known = if plain_id(&id) { operations::from_journal(&worker.context, &id).await? } else { None };
             known.ok_or_else(|| Problem::not_found("there is no such operation; hint: GET /operations"))?
@@ -435,8 +460,8 @@ async fn cancel(State(worker): Shared, Extension(caller): Extension<Caller>, Pat
 struct DailyJob {
     mode: Mode,
     /// The days up to now of which it is told whether they have a backup.
-    #[serde(default = "one")]
-    days: u16,
+    #[serde(default, deserialize_with = "whole")]
+    days: Option<u64>,
     tier: Option<TierName>,
 }
 
@@ -445,10 +470,6 @@ struct DailyJob {
 enum Mode {
     DryRun,
     Run,
-}
-
-const fn one() -> u16 {
-    1
 }
 
 fn daily(tier: Option<TierName>) -> Result<TierName, Problem> {
@@ -466,7 +487,8 @@ async fn run_daily_job(
     request: Request,
 ) -> Answered {
     let (headers, job): (_, DailyJob) = body(request).await?;
-    if !(1..=366).contains(&job.days) {
+    let days = job.days.unwrap_or(1);
+    if !(1..=366).contains(&days) {
         return Err(Problem::bad_request("days: must be from 1 to 366"));
     }
     let tier = daily(job.tier)?;
@@ -478,17 +500,17 @@ async fn run_daily_job(
     may(&caller, Role::Viewer)?;
     let plan = look(&worker, async move |context| ask.plan(context).await).await?;
     let listing = worker.listing.get(&worker.context).await?;
-    let days = covered(&worker.context, &listing.backups, &tier, job.days);
+    let days = covered(&worker.context, &listing.backups, &tier, days);
     Ok(Json(json!({"mode": "dry_run", "tier": tier, "plan": plan, "days": days})).into_response())
 }
 
 /// For each of the last days, today first, the backups of the tier whose data is of that day.
-fn covered(context: &Context, backups: &[Summary], tier: &TierName, days: u16) -> Vec<Value> {
+fn covered(context: &Context, backups: &[Summary], tier: &TierName, days: u64) -> Vec<Value> {
     let zone = &context.config.retention.time_zone;
     let today = context.now().to_zoned(zone.clone()).date();
     let day_of = |at: Timestamp| at.to_zoned(zone.clone()).date();
     let mut out = Vec::new();
-    for back in 0..i64::from(days) {
+    for back in 0..days.cast_signed() {
         let Ok(day) = today.checked_sub(jiff::Span::new().days(back)) else { break };
         let of_day = backups.iter().filter(|backup| backup.tier == *tier && day_of(backup.cut_at) == day);
         let names: Vec<&BackupName> = of_day.map(|backup| &backup.name).collect();
@@ -548,6 +570,7 @@ async fn plan_or_begin(
     role: Role,
     ask: Ask,
 ) -> Answered {
+    waiting.checked()?;
     if !dry_run {
         may(caller, role)?;
         return begin(worker, caller, headers, waiting, ask).await;
@@ -668,6 +691,7 @@ struct Delete {
     even_the_last: bool,
     #[serde(default)]
     dry_run: bool,
+    #[serde(default, deserialize_with = "whole")]
     wait: Option<u64>,
 }
 
