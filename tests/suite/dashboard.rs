@@ -459,7 +459,7 @@ fn people_use_it_in_a_browser() {
         println!("skipped: there is no Chromium or no Playwright; scripts/test installs both");
         return;
     };
-    let mut estate = Estate::new(&["--seed", "ai-usage-analytics", "--job-delay-ms", "100"]);
+    let mut estate = Estate::new(&["--seed", "ai-usage-analytics", "--job-delay-ms", "30"]);
     with_tokens(&mut estate, "");
     estate.strongroom(&["backup", "--manual", HOSTILE]).ok();
     estate.strongroom(&["backup", "--tier", "weekly"]).ok();
