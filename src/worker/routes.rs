@@ -621,6 +621,11 @@ async fn restore(
         Some(dataset) if datasets => (restore.into.or(Some(dataset)), None),
         other => (restore.into, other),
     };
+    if worker.context.config.google.is_none() && dataset.as_deref().is_some_and(|text| !text.contains('.')) {
+        let detail =
+            "into: no [google] project is configured; hint: PROJECT.DATASET, or target_database for a database";
+        return Err(Problem::new(StatusCode::CONFLICT, "refused", detail));
+    }
     let into = dataset.as_deref().map(|text| worker.context.dataset(text).map_err(no_name));
     let request = RestoreRequest {
         tables: restore.tables.iter().map(|text| Pattern::new(text)).collect(),
@@ -711,6 +716,7 @@ async fn delete(
         confirmed(asked.confirm.as_deref().or(said.confirm.as_deref()), &name)?;
     }
     let how = Deletion { now: asked.now || said.now, even_the_last: asked.even_the_last || said.even_the_last };
+    Waiting { wait: said.wait }.checked()?;
     let waiting = Waiting { wait: asked.wait.or(said.wait) };
     let ask = Ask::Delete { backup, how };
     plan_or_begin(&worker, &caller, (&headers, &waiting), dry_run, Role::Admin, ask).await

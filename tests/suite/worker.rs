@@ -343,3 +343,51 @@ fn a_signal_in_the_middle_of_a_run_resumes_ingestion() {
     let (_, known) = next.get(&estate, &format!("/operations/{id}"));
     assert_eq!((&known["verb"], &known["state"]), (&json!("backup"), &json!("failed")), "{known}");
 }
+
+/// What a valid call may be answered with besides success: it is refused as a whole, or lacks the confirmation that names its
+/// target.
+const SCHEMATHESIS: &str = r#"[checks.positive_data_acceptance]
+expected-statuses = ["2xx", "3xx", "401", "403", "404", "409", "422", "428", "429", "5xx"]
+"#;
+
+/// Calls of every kind, made of the API's own description: whatever is sent, the answer is as it says.
+#[test]
+fn schemathesis_finds_nothing() {
+    let Some(python) = std::env::var_os("STRONGROOM_PYTHON") else {
+        println!("skipped: STRONGROOM_PYTHON names no Python with schemathesis; scripts/test installs one");
+        return;
+    };
+    let program = std::path::Path::new(&python).with_file_name("schemathesis");
+    let mut estate = Estate::new(&[]);
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let database = rusqlite::Connection::open(path("app.db")).unwrap();
+    database.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1), (2);").unwrap();
+    let (file, vault) = (path("app.db"), path("vault"));
+    estate.configure(|_| {
+        format!(
+            "name = \"small\"\n[[source]]\nname = \"app\"\nkind = \"sqlite\"\npath = \"{file}\"\n\
+             [tiers.daily]\nkeep = \"30d\"\nschedule = \"0 2 * * *\"\ndestinations = [\"{vault}\"]\n"
+        )
+    });
+    let text = std::fs::read_to_string(&estate.config).unwrap();
+    with_tokens(&mut estate, "");
+    let tokens = std::fs::read_to_string(&estate.config).unwrap();
+    let tokens = tokens[tokens.find("\n[worker]").expect("the tokens")..].to_string();
+    estate.configure(|_| text + &tokens);
+    estate.json(&["backup"]);
+    let worker = Worker::start(&estate);
+    std::fs::write(path("schemathesis.toml"), SCHEMATHESIS).unwrap();
+    let run = std::process::Command::new(program)
+        .current_dir(directory.path())
+        .args(["--config-file", "schemathesis.toml", "run", &format!("{}/openapi.json", worker.url)])
+        .args(["--header", "Authorization: Bearer rule", "--phases", "examples,coverage,fuzzing", "--seed", "7"])
+        .args(["--max-examples", "10", "--request-timeout", "60", "--continue-on-failure", "--no-color"])
+        .output()
+        .expect("schemathesis runs");
+    let said = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success(), "{said}\n{}", String::from_utf8_lossy(&run.stderr));
+    let tested = said.lines().find(|line| line.trim_start().starts_with("Tested:")).unwrap_or_default();
+    let count: usize = tested.split_whitespace().last().and_then(|count| count.parse().ok()).unwrap_or(0);
+    assert!(count >= 19, "{said}");
+}
