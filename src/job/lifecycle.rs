@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Context, parallel};
+use super::{Context, parallel, removal};
 use crate::catalog::{Listing, MANIFEST, STATEMENT};
 use crate::manifest::Manifest;
 use crate::model::Failure;
@@ -27,31 +27,42 @@ pub struct Holds {
     pub without: Vec<String>,
 }
 
-/// The backup was condemned at `at`: its objects may go, but for those that another backup of the listing is made of.
+/// The backup was condemned at `at`: its objects may go, but for those that another backup of the listing is made of. While
+/// it is not known what some backup is made of, nothing is said: retention removes what may go, later and by itself.
 pub(super) async fn condemned(context: &Context, manifest: &Manifest, at: Timestamp, listing: &Listing) {
-    let others = listing.entries.iter().map(|entry| &entry.manifest).filter(|other| other.name != manifest.name);
-    let needed: BTreeSet<&str> = others.flat_map(|other| other.objects().map(|object| object.key.as_str())).collect();
-    let own = keys(manifest).into_iter().filter(|key| !needed.contains(key.as_str())).collect();
-    tell(context, manifest, own, at).await;
+    let folder = folder(&manifest.tier, &manifest.name, manifest.started_at);
+    match removal::reached(listing, (&manifest.name, &folder)) {
+        Ok(needed) => {
+            let own = keys(manifest).into_iter().filter(|key| !needed.contains(key)).collect();
+            tell(context, manifest, own, at).await;
+        }
+        Err(unknown) => context.observer.note(&format!("no lifecycle was told of {}: {unknown}", manifest.name)),
+    }
 }
 
 /// The backup is kept after all, or is made of these objects: none of them may go.
 pub(super) async fn needed(context: &Context, manifest: &Manifest) {
-    let referenced = manifest.objects().map(|object| object.key.clone());
-    let all: BTreeSet<String> = referenced.chain(keys(manifest)).collect();
-    tell(context, manifest, all.into_iter().collect(), NEVER.parse().unwrap_or(Timestamp::MAX)).await;
+    tell(context, manifest, reach(manifest).into_iter().collect(), NEVER.parse().unwrap_or(Timestamp::MAX)).await;
 }
 
-/// Holds every object of a backup in every place, or lets them go.
+/// Every key that a backup is made of, wherever it lies.
+pub(super) fn reach(manifest: &Manifest) -> BTreeSet<String> {
+    manifest.objects().map(|object| object.key.clone()).chain(keys(manifest)).collect()
+}
+
+/// Holds objects of a backup in every place, or lets them go.
 ///
 /// # Errors
 /// When an object cannot be held: those before it are.
-pub(super) async fn hold(context: &Context, manifest: &Manifest, held: bool) -> Result<Holds, Failure> {
+pub(super) async fn hold(
+    context: &Context,
+    manifest: &Manifest,
+    all: &BTreeSet<String>,
+    held: bool,
+) -> Result<Holds, Failure> {
     let mut holds = Holds::default();
-    let referenced = manifest.objects().map(|object| object.key.clone());
-    let all: BTreeSet<String> = referenced.chain(keys(manifest)).collect();
     for store in context.destinations(&manifest.tier)? {
-        let known = parallel::each(&all, context.config.parallel, async |key| match store.hold(key, held).await {
+        let known = parallel::each(all, context.config.parallel, async |key| match store.hold(key, held).await {
             // A backup that is not signed has no statement in some places.
             Err(Failure::NotFound { .. }) if key.ends_with(STATEMENT) => Ok(true),
             outcome => outcome,

@@ -1,5 +1,7 @@
 //! Pins: a backup that a person wants kept. And the word that a change is verified, before which one was taken.
 
+use std::collections::BTreeSet;
+
 use super::lifecycle::{self, Holds};
 use super::{Context, JobError, index};
 use crate::catalog::marks::{Approved, Pinned};
@@ -42,7 +44,10 @@ pub async fn pin(
         lifecycle::needed(context, &entry.manifest).await;
     }
     index::refresh(context).await;
-    let holds = if hold { lifecycle::hold(context, &entry.manifest, true).await? } else { Holds::default() };
+    let holds = match hold {
+        true => lifecycle::hold(context, &entry.manifest, &lifecycle::reach(&entry.manifest), true).await?,
+        false => Holds::default(),
+    };
     Ok((pinned, holds))
 }
 
@@ -54,11 +59,35 @@ pub async fn unpin(context: &Context, backup: &BackupName) -> Result<bool, JobEr
     let entry = context.catalog.find(&Wanted::Named(backup.clone()), None).await?;
     let marks = context.marks.of(backup, &entry.manifest.commit_id).await?;
     if marks.pinned.as_ref().is_some_and(|pinned| pinned.held) {
-        lifecycle::hold(context, &entry.manifest, false).await?;
+        let mut free = lifecycle::reach(&entry.manifest);
+        for key in held_by_others(context, backup, &free).await? {
+            free.remove(&key);
+        }
+        lifecycle::hold(context, &entry.manifest, &free, false).await?;
     }
     context.marks.clear::<Pinned>(backup, (context.now(), &context.holder)).await?;
     index::refresh(context).await;
     Ok(marks.pinned.is_some())
+}
+
+/// Those of the keys that another backup is made of which is held as well.
+async fn held_by_others(
+    context: &Context,
+    backup: &BackupName,
+    keys: &BTreeSet<String>,
+) -> Result<Vec<String>, JobError> {
+    let mut held = vec![];
+    for other in context.catalog.list().await?.entries.iter().map(|entry| &entry.manifest) {
+        let shared: Vec<String> = lifecycle::reach(other).intersection(keys).cloned().collect();
+        if other.name == *backup || shared.is_empty() {
+            continue;
+        }
+        let marks = context.marks.of(&other.name, &other.commit_id).await?;
+        if marks.pinned.is_some_and(|pinned| pinned.held) {
+            held.extend(shared);
+        }
+    }
+    Ok(held)
 }
 
 /// Says that the change is verified before which a backup was taken.

@@ -56,7 +56,10 @@ pub async fn remove(
 }
 
 /// The keys that every other backup is made of; also those that are not believed: they may still be good.
-fn reached(listing: &Listing, (backup, folder): (&BackupName, &str)) -> Result<BTreeSet<String>, Failure> {
+///
+/// # Errors
+/// `Precondition` when a manifest cannot be read: what it names is not known.
+pub(super) fn reached(listing: &Listing, (backup, folder): (&BackupName, &str)) -> Result<BTreeSet<String>, Failure> {
     let own = format!("/{folder}/");
     let unread = listing.broken.iter().map(|broken| &broken.place).find(|place| !place.contains(&own));
     if let Some(unknown) = unread.or(listing.unseen.first()) {

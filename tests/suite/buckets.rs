@@ -106,6 +106,46 @@ fn a_held_backup_cannot_be_deleted_by_anybody() {
     assert_eq!(delete(&keys[0]), 204, "{}", keys[0]);
 }
 
+/// A folder backed up twice without a change: the second backup is made of the first one's archive.
+fn twice(directory: &std::path::Path) -> (Estate, [String; 2], String) {
+    let mut estate = Estate::seeded();
+    std::fs::write(directory.join("a.txt"), "content").unwrap();
+    let text = format!(
+        "name = \"tree\"\n[google]\nproject = \"demo-project\"\nendpoint = \"${{STRONGROOM_GOOGLE_ENDPOINT}}\"\n\
+         credentials = \"anonymous\"\n[[source]]\nname = \"files\"\nkind = \"files\"\nroot = \"{}\"\n\
+         [tiers.daily]\nkeep = \"30d\"\ndestinations = [\"gs://{DAILY}\"]\n",
+        directory.display()
+    );
+    estate.configure(|_| text);
+    let take = || {
+        std::thread::sleep(std::time::Duration::from_millis(1100)); // names tell seconds
+        estate.json(&["backup", "--tier", "daily"])
+    };
+    let (first, second) = (take(), take());
+    let name = |manifest: &Value| manifest["name"].as_str().unwrap().to_string();
+    let key = |manifest: &Value| manifest["sources"][0]["archives"][0]["object"]["key"].as_str().unwrap().to_string();
+    assert_eq!(key(&first), key(&second), "it is referred to");
+    let (names, key) = ([name(&first), name(&second)], key(&first));
+    (estate, names, key)
+}
+
+fn object(key: &str) -> String {
+    format!("/storage/v1/b/{DAILY}/o/{}", key.replace('/', "%2F"))
+}
+
+#[test]
+fn what_two_held_backups_are_made_of_stays_held_for_the_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let (estate, [first, second], key) = twice(directory.path());
+    for name in [&first, &second] {
+        estate.strongroom(&["pin", name, "--hold"]).ok();
+    }
+    estate.strongroom(&["unpin", &first]).ok();
+    assert_eq!(estate.call(Method::DELETE, &object(&key), None).0, 403, "the second one needs it");
+    estate.strongroom(&["unpin", &second]).ok();
+    assert_eq!(estate.call(Method::DELETE, &object(&key), None).0, 204);
+}
+
 /// A backup as the oracle knows it; days are counted from the first.
 struct Kept {
     name: String,

@@ -8,7 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::estate::{Estate, PROJECT, Run};
+use crate::estate::{DATASET, Estate, PROJECT, Run};
+use crate::postgres::redacted;
 
 const STAGING: &str = "on-its-way";
 
@@ -91,4 +92,44 @@ fn configuration_and_keys_come_back_with_the_data() {
     assert_eq!(key(), before);
     let diff = run(&["diff", "latest", "--table", "dim_model_price", "--identity", &own]).ok();
     assert!(diff.stdout.contains("the same"), "{}", diff.stdout);
+}
+
+/// The runbook's commands, as its operators know them, on the example as it is.
+#[test]
+fn the_commands_of_ai_usage_analytics() {
+    let estate = Estate::seeded();
+    let mut seen = vec![];
+    let mut see = |args: &[&str]| {
+        let run = estate.strongroom(&[&["--quiet"], args].concat());
+        let text = format!("$ strongroom {}\n{}{}(exit {})", args.join(" "), run.stdout, run.stderr, run.code);
+        seen.push(redacted(&text));
+    };
+    for args in [
+        &["backup", "--tier", "daily", "--dry-run"][..],
+        &["backup", "--tier", "daily"],
+        &["backup", "--manual", "before the migration"],
+        &["list"],
+        &["verify", "latest"],
+        &["validate"],
+        &["diff", "latest", "--table", "dim_model_price"],
+    ] {
+        see(args);
+    }
+    // A table is lost, and comes back.
+    let table = format!("/bigquery/v2/projects/{PROJECT}/datasets/{DATASET}/tables/dim_model_price");
+    assert_eq!(estate.call(Method::DELETE, &table, None).0, 204);
+    for args in [
+        &["validate"][..],
+        &["restore", "latest", "--table", "dim_model_price", "--dry-run"],
+        &["restore", "latest", "--table", "dim_model_price"],
+        &["validate"],
+        &["stats"],
+        &["cleanup", "--dry-run"],
+        &["cleanup"],
+        &["schedule", "status"],
+        &["status"],
+    ] {
+        see(args);
+    }
+    insta::assert_snapshot!("ai_usage_analytics", seen.join("\n\n"));
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+pub use self::profiles::redacted;
 pub use self::server::{PASSWORD, PASSWORD_IN_URL, Server};
 use crate::estate::Run;
 
