@@ -117,6 +117,12 @@ pub fn not_run(query: &ValidationQuery, why: String) -> Verdict {
     Verdict { name, title, state: State::NotRun, critical: query.critical, findings: vec![why] }
 }
 
+/// A query that cannot be asked: a check that could not be made did not pass.
+pub fn unanswered(query: &ValidationQuery, why: String) -> Verdict {
+    let (name, title) = (query.name.clone(), query.title.clone());
+    Verdict { name, title, state: State::Failed, critical: query.critical, findings: vec![why] }
+}
+
 fn line(columns: &[String], row: &[Value]) -> String {
     let cells: Vec<String> = columns.iter().zip(row).map(|(name, cell)| format!("{name}={}", text(cell))).collect();
     cells.join(", ")
